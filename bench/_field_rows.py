@@ -20,12 +20,12 @@ from fallow.bootstrap.keys import load_keys
 from fallow.bootstrap.place import read_place
 from fallow.bootstrap.settings import Settings
 from fallow.bootstrap.settling import open_archive
-from fallow.domain.billing import FeePolicy
 from fallow.domain.epochs.filing import Filing
 from fallow.domain.epochs.leaves import totals_of, tree_over, write_leaves
 from fallow.domain.epochs.lines import Line, write_lines
 from fallow.domain.epochs.manifest import MANIFEST, STATEMENT, File, path_of
 from fallow.domain.epochs.statement import Statement
+from fallow.domain.fees import Fees
 from fallow.domain.offers import Offer
 from fallow.domain.places import read_cell
 from fallow.domain.rewards.tree import Leaf, root_of
@@ -66,7 +66,7 @@ async def fill(data: Path, nodes: int, devices: int, draw: random.Random) -> Fie
 async def made_s(nodes: int, draw: random.Random) -> tuple[float, float]:
     """Seconds of a processor in which the market counts so many nodes, and those in which it makes their map."""
     accounts = [draw.randbytes(20) for _ in range(-(-nodes // OWNER_NODES))]
-    rounds = cast("Rounds", SimpleNamespace(brain=Brain(FeePolicy(), NO_SEED)))
+    rounds = cast("Rounds", SimpleNamespace(brain=Brain(Fees(), NO_SEED)))
     for offer in _offers([draw.randbytes(32) for _ in range(nodes)], accounts, draw):
         rounds.brain.floor.offer(offer, 0)
     before = time.process_time()

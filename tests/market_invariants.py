@@ -334,7 +334,7 @@ class Invariants:
     def _check_stored(self) -> None:
         """A process that starts now would have the same in mind."""
         state = finish(self.world.store.load(None))
-        fresh = Brain(self.world.fee, self.world.brain.judging.seed)
+        fresh = Brain(self.world.fees, self.world.brain.judging.seed)
         for offer in self.world.store.all_offers():
             fresh.floor.offer(offer, self.world.now)
         fresh.restore(state.jobs, state.leases, state.secrets)

@@ -35,6 +35,7 @@ from fallow.domain.facts import (
     SpotOfferMade,
     UsageReceipt,
 )
+from fallow.domain.fees import Fees
 from fallow.domain.jobs import Needs
 from fallow.domain.ledger import transfer
 from fallow.domain.orders import Order
@@ -73,6 +74,7 @@ class World:
     ) -> None:
         self.now = START
         self.fee = fee
+        self.fees = Fees(fee)
         self.starting = starting
         self.window_ms = WINDOW_MS
         self.nodes = [Node(number) for number in range(nodes)]
@@ -110,7 +112,7 @@ class World:
         """The market's process dies, and another takes over."""
         self.rounds = Rounds(
             holder="market",
-            fee=self.fee,
+            fees=self.fees,
             starting=self.starting,
             seeds=Seeds(
                 net=NET,

@@ -29,6 +29,7 @@ from fallow.domain.calls.subscriptions import METER, SUBSCRIPTIONS, MeterUse, Su
 from fallow.domain.chart import accounts_of, grant, network_accounts
 from fallow.domain.errors import NotFound, Unavailable
 from fallow.domain.facts import OfferMade
+from fallow.domain.fees import Fees
 from fallow.domain.identity import address_text
 from fallow.domain.records import Body
 from fallow.domain.resources import Resources, Terms
@@ -228,7 +229,7 @@ class World:
             ledger=self.ledger,
             store=PostgresSubscriptionStore(),
             decisions=PostgresDecisionStore(),
-            fee=FeePolicy(100_000, 0),
+            fees=Fees(FeePolicy(100_000, 0)),
             epoch_ms=86_400_000,
         )
         self.bus: MemoryBus = hub.connect()

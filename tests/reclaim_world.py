@@ -24,6 +24,8 @@ from fallow.agent.probes import Probes
 from fallow.agent.service import Agent, Ports
 from fallow.agent.traffic import Traffic
 from fallow.domain import calls
+from fallow.domain.billing import FeePolicy
+from fallow.domain.fees import Fees
 from fallow.ports.vertical.work import LeaseBlobs
 from fallow.verticals.compute.worker.worker import ComputeWorker
 from tests.unit.agent_fakes import NET, MemoryBlobs, World
@@ -64,7 +66,7 @@ class RealWorld(World):
                 machine=MACHINE,
                 agreed=AGREED,
                 terms=TERMS,
-                fee_ppm=FEE_PPM,
+                fees=Fees(FeePolicy(FEE_PPM)),
                 zone=UTC,
                 executor=looking,
             )

@@ -19,10 +19,10 @@ from fallow.agent.book import Book
 from fallow.agent.identity import NodeKey
 from fallow.agent.leases import Leases
 from fallow.agent.rolls import Rolls
-from fallow.domain.billing import FeePolicy
 from fallow.domain.draws import Seed
 from fallow.domain.errors import Unavailable
 from fallow.domain.facts import OfferMade
+from fallow.domain.fees import Fees
 from fallow.domain.offers import Offer
 from fallow.domain.resources import Resources, Terms
 from fallow.domain.rollcall import Call
@@ -127,7 +127,7 @@ class RollWorld:
         self.database = MemoryDatabase()
         self.store, self.decisions = MemoryCheckStore(), MemoryDecisionStore()
         self.drawn_from = Seed(1, random.Random(seed).randbytes(32))
-        self.brain = Brain(FeePolicy(), self.drawn_from)
+        self.brain = Brain(Fees(), self.drawn_from)
         self.nodes: list[Node] = []
         self.capacity = capacity or SimCapacity()
         self.roll_calls = RollCalls(

@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from fallow.domain.billing import FeePolicy
 from fallow.domain.chart import Kind, collect
 from fallow.domain.draws import Seed
 from fallow.domain.facts import OfferMade, UsageReceipt
+from fallow.domain.fees import Fees
 from fallow.domain.jobs import ItemState, Needs
 from fallow.domain.leases import Lease
 from fallow.domain.offers import Offer
@@ -145,7 +145,7 @@ def run(
     `reruns` the work says what program it is, so that it can be run again.
     """
     chance = random.Random(seed)
-    brain = Brain(FeePolicy(), Seed(1, chance.randbytes(32)))
+    brain = Brain(Fees(), Seed(1, chance.randbytes(32)))
     nodes = {chance.randbytes(32): answer for answer in answers}
     for node in nodes:
         brain.offer(_offer(node, chance), START_MS)

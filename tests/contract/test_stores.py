@@ -11,7 +11,7 @@ import pytest
 from fallow.domain.errors import Conflict
 from fallow.domain.idle_rules import IdleRules
 from fallow.ports.ingest_store import BatchKey, LoggedBatch, StoredBatch, StoredOpening
-from fallow.ports.registry_store import ActionRow, BanRow, KeyRow, NodeRow, RulesRow, TokenRow
+from fallow.ports.registry_store import ActionRow, BanRow, FeeRow, KeyRow, NodeRow, RulesRow, TokenRow
 from tests.contract.conftest import Stores, rolled_back
 
 NOW = 1_700_000_000_000
@@ -234,6 +234,32 @@ async def test_nodes(stores: Stores) -> None:
             await stores.registry.add_node(tx, NodeRow(b"3" * 32, BOB, "", NOW, ""))
     async with stores.database.transaction() as tx:
         assert await stores.registry.nodes(tx) == rows
+
+
+async def test_what_was_said_of_the_fee_is_kept_in_its_order_and_each_number_and_id_once(stores: Stores) -> None:
+    first = FeeRow(0, "1" * 32, NOW, ALICE, "k1", NOW + 5, 80_000, 200_000)
+    second = FeeRow(1, "2" * 32, NOW + 1, BOB, "k2", NOW + 1, 0, 1_000_000)
+    async with rolled_back(stores) as tx:
+        assert await stores.registry.add_fee(tx, first)
+    for row in (first, second):
+        async with stores.database.transaction() as tx:
+            assert await stores.registry.add_fee(tx, row)
+    async with stores.database.transaction() as tx:
+        assert not await stores.registry.add_fee(tx, second._replace(id="3" * 32)), "somebody was faster"
+        assert not await stores.registry.add_fee(tx, second._replace(pos=2))
+        assert await stores.registry.fees(tx) == [first, second]
+
+
+@pytest.mark.parametrize("change", ["UPDATE registry.fee SET fee_ppm = 1", "DELETE FROM registry.fee"])
+async def test_what_was_said_of_the_fee_is_never_changed(postgres_stores: Stores, change: str) -> None:
+    row = FeeRow(0, "1" * 32, NOW, ALICE, "k1", NOW, 80_000, 200_000)
+    async with postgres_stores.database.transaction() as tx:
+        await postgres_stores.registry.add_fee(tx, row)
+    with pytest.raises(asyncpg.PostgresError, match="append-only"):
+        async with postgres_stores.database.transaction() as tx:
+            await tx.execute(change)
+    async with postgres_stores.database.transaction() as tx:
+        assert await postgres_stores.registry.fees(tx) == [row]
 
 
 async def test_an_account_is_vouched_for_with_all_of_its_nodes(stores: Stores) -> None:

@@ -25,6 +25,7 @@ from fallow.domain import calls
 from fallow.domain.billing import FeePolicy
 from fallow.domain.chart import Kind, Purpose, account_id, accounts_of, grant, network_accounts
 from fallow.domain.errors import InsufficientFunds, NotFound, Unavailable
+from fallow.domain.fees import Fees, FeeWord
 from fallow.domain.identity import address_text
 from fallow.domain.ledger import Result, Transfer
 from fallow.domain.subscriptions import RETRY_MS, Price, subscription_key
@@ -50,6 +51,7 @@ class World:
         self.clock = HandClock()
         self.database, self.ledger = database, ledger
         self.store, self.grants = store, 0
+        self.fees = Fees(FeePolicy(100_000, 0))
         self.copies = [self.served_by(ledger) for _ in range(COPIES)]
         self.service = self.copies[0]
 
@@ -62,7 +64,7 @@ class World:
             ledger=ledger,
             store=self.store,
             decisions=MemoryDecisionStore() if memory else PostgresDecisionStore(),
-            fee=FeePolicy(100_000, 0),
+            fees=self.fees,
             epoch_ms=86_400_000,
         )
 
@@ -145,6 +147,21 @@ async def test_a_window_is_settled_and_the_next_reserved_from_what_it_gives_back
     assert await world.earned(Purpose.EARNED, PAYEE) == 540
     assert await world.earned(Purpose.EARNED, OTHER) == 360
     assert await world.earned(Purpose.FEE) == 100
+
+
+async def test_a_window_is_charged_by_the_fee_that_held_when_it_began(world: World) -> None:
+    await world.pay_in(3 * LIMIT)
+    name = await world.open()
+    world.fees.words = [FeeWord(world.clock.now_ms() + WINDOW_MS, 250_000, 200_000)]
+    await world.report(name, 1000)
+    world.clock.advance(WINDOW_MS)
+    assert await world.service.roll_one()
+    assert (await world.earned(Purpose.EARNED, PAYEE), await world.earned(Purpose.FEE)) == (900, 100)
+    await world.report(name, 2001)
+    world.clock.advance(WINDOW_MS)
+    assert await world.service.roll_one()
+    assert await world.earned(Purpose.EARNED, PAYEE) == 900 + 751
+    assert await world.earned(Purpose.FEE) + await world.earned(Purpose.RESERVE) == 100 + 250
 
 
 async def test_who_cannot_pay_for_the_next_window_is_suspended_until_he_can(world: World) -> None:

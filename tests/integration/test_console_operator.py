@@ -285,7 +285,7 @@ async def test_an_operator_sees_what_other_rules_would_have_come_to(running: Bro
         await sign_in(page, OPERATOR_KEY)
         changed = page.get_by_role("region", name="What changed").get_by_role("row", name="held.withheld_ppm")
         await expect(changed).to_contain_text("75 %, 33.3333 %")
-        await expect(page.get_by_role("row", name="Fee, of what buyers pay 10 %")).to_contain_text("fee_ppm = 100000")
+        await expect(page.get_by_role("row", name="Fee, of what buyers pay 8 %")).to_be_visible()
         await expect(page.get_by_role("row", name="a terabyte of pieces for 720 hours")).to_contain_text("1.67 USD")
         await page.get_by_role("link", name="What if").first.click()
         compute = page.get_by_role("button", name="Compute")
@@ -307,6 +307,36 @@ async def test_an_operator_sees_what_other_rules_would_have_come_to(running: Bro
         await compute.click()
         await expect(page.get_by_role("alert").filter(has_text="epoch.rules")).to_be_visible()
         await expect(page.get_by_text("Computed 2 epochs.")).to_have_count(0)
+
+
+async def test_who_sets_the_fee_is_told_first_what_an_owner_has_of_a_dollar(running: Browser, url: str) -> None:
+    async with tab(running, url) as page:
+        await page.goto("/operate/rules")
+        await sign_in(page, VIEWER_KEY)
+        await expect(page.get_by_role("row", name="Fee, of what buyers pay 8 %")).to_be_visible()
+        await expect(page.get_by_role("button", name="Set the fee")).to_have_count(0)
+    async with tab(running, url) as page:
+        await page.goto("/operate/rules")
+        await sign_in(page, OPERATOR_KEY)
+        await page.get_by_label("Fee (%)").fill("12")
+        await page.get_by_role("button", name="Set the fee").click()
+        meant = page.get_by_text(
+            "an owner will have 0.88 USD; now he has 0.92 USD. Of the fee, 20 % goes to the reserve."
+        )
+        await expect(meant).to_contain_text("it holds in a day")
+        following = page.get_by_text("12 %, of which 20 % for the reserve.")
+        await expect(following).to_have_count(0)
+        await page.get_by_role("button", name="Yes, do it").click()
+        await expect(following).to_be_visible()
+        assert await barriers(page) == []
+        await picture(page, "network-fee")
+
+        await page.get_by_label("Fee (%)").fill("8")
+        await page.get_by_role("button", name="Set the fee").click()
+        await expect(page.get_by_text("It holds at once")).to_be_visible()
+        await page.get_by_role("button", name="Yes, do it").click()
+        await expect(following).to_have_count(0)
+        await expect(page.get_by_role("row", name="Fee, of what buyers pay 8 %")).to_be_visible()
 
 
 async def test_whoever_is_banned_is_found_behind_the_first_page_and_an_action_sent_again_is_the_same(

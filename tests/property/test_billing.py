@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import pairwise
 
 import pytest
@@ -49,6 +50,25 @@ def test_no_part_of_a_charge_is_negative(meter: int, uses: list[tuple[int, int]]
     _, made = charges(meter, uses, policy)
     assert all(part >= 0 for owed in made for part in owed)
     assert all(owed.total == sum(owed) for owed in made)
+
+
+@given(meter=METERS, uses=st.lists(st.tuples(PRICES, TIMES, POLICIES), min_size=1, max_size=20))
+def test_where_the_fee_changes_sums_stay_and_each_change_shifts_fee_and_reserve_by_less_than_a_unit(
+    meter: int, uses: list[tuple[int, int, FeePolicy]]
+) -> None:
+    begun, fee, reserve, exact_fee, exact_reserve = meter, 0, 0, Fraction(), Fraction()
+    for price, used_ms, policy in uses:
+        before = meter // HOUR_MS
+        meter, owed = charge(meter, price, used_ms, policy)
+        assert all(part >= 0 for part in owed)
+        assert owed.total == meter // HOUR_MS - before
+        fee, reserve = fee + owed.fee + owed.reserve, reserve + owed.reserve
+        exact_fee += Fraction(owed.total * policy.fee_ppm, PPM)
+        exact_reserve += Fraction(owed.total * policy.fee_ppm * policy.reserve_ppm, PPM**2)
+    runs = 1 + sum(one[2] != other[2] for one, other in pairwise(uses))
+    assert abs(fee - exact_fee) < runs
+    assert abs(reserve - exact_reserve) < 2 * runs
+    assert meter == begun + sum(price * used_ms for price, used_ms, _ in uses)
 
 
 @given(uses=st.lists(st.tuples(PRICES, TIMES), min_size=1, max_size=20), policy=POLICIES)

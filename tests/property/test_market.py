@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from fallow.domain.chart import Credit
 from fallow.domain.facts import LeaseAccepted, LeaseCheckpoint, LeaseDeclined, UsageReceipt
+from fallow.domain.fees import FEE_MAX_PPM, FeeWord
 from fallow.domain.leases import Lease, LeaseState
 from fallow.domain.orders import Order, Requirements
 from fallow.domain.resources import Resources, Terms
@@ -207,6 +208,11 @@ class MarketMachine(RuleBasedStateMachine):
             fields = {"ok": False, "result": None, "caused_by": caused_by, "reason": reason}
             self.world.final(node, lease.id, lease.window, used_ms, **fields)
         self.then(later)
+
+    @rule(after_ms=PAUSES, fee_ppm=st.integers(0, FEE_MAX_PPM), reserve_ppm=st.sampled_from([0, 200_000, 1_000_000]))
+    def change_fee(self, after_ms: int, fee_ppm: int, reserve_ppm: int) -> None:
+        fees = self.world.fees
+        fees.words = [*fees.words, FeeWord(self.world.now + after_ms, fee_ppm, reserve_ppm)]
 
     @precondition(running)
     @rule(pick=PICK, after_ms=PAUSES, later=LATER, used_ms=USED, windows=st.integers(1, 3), ends=st.booleans())

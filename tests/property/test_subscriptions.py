@@ -28,6 +28,7 @@ from fallow.domain.epochs.lines import LineKey, Tally
 from fallow.domain.epochs.reading import Filed
 from fallow.domain.epochs.subscribing import Subscribed
 from fallow.domain.errors import Conflict, FallowError, InsufficientFunds, NotFound
+from fallow.domain.fees import Fees
 from fallow.domain.identity import address, address_text
 from fallow.domain.records import Record
 from fallow.domain.subscriptions import RETRY_MS, Price, subscription_key
@@ -63,7 +64,7 @@ class SubscriptionMachine(RuleBasedStateMachine):
             ledger=self.ledger,
             store=self.store,
             decisions=self.decisions,
-            fee=FEE,
+            fees=Fees(FEE),
             epoch_ms=3_600_000,
         )
         self.do(self._open_accounts())

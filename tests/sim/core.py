@@ -25,6 +25,7 @@ from fallow.adapters.memory.market import MemoryMarketStore
 from fallow.adapters.memory.registry import MemoryRegistryStore
 from fallow.domain.billing import FeePolicy
 from fallow.domain.errors import Unavailable
+from fallow.domain.fees import Fees
 from fallow.domain.leases import Lease
 from fallow.domain.records import SALT_BYTES
 from fallow.ports.steady import Steady
@@ -311,7 +312,7 @@ class Core(Process):
         )
         rounds = _CheckedRounds(
             holder=self._chance.randbytes(8).hex(),
-            fee=FEE,
+            fees=Fees(FEE),
             seeds=seeds,
             window_ms=WINDOW_MS,
             clock=clock,

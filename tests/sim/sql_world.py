@@ -21,10 +21,10 @@ from fallow.adapters.postgres.ledger import PostgresLedger
 from fallow.adapters.postgres.market import PostgresMarketStore
 from fallow.adapters.postgres.registry import PostgresRegistryStore
 from fallow.domain.batches import seal_batch
-from fallow.domain.billing import FeePolicy
 from fallow.domain.chart import Credit, Kind, Purpose, account_id, accounts_of, fund, network_accounts
 from fallow.domain.errors import FallowError, Unavailable
 from fallow.domain.facts import LeaseAccepted, OfferMade, UsageReceipt
+from fallow.domain.fees import Fees
 from fallow.domain.jobs import Needs
 from fallow.domain.ledger import transfer
 from fallow.domain.orders import Order, Requirements
@@ -263,7 +263,7 @@ class SqlWorld:
         )
         return Rounds(
             holder=f"{self.chance.getrandbits(64):x}",
-            fee=FeePolicy(),
+            fees=Fees(),
             seeds=seeds,
             window_ms=WINDOW_MS,
             clock=cast("Any", self),

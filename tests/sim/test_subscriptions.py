@@ -22,6 +22,7 @@ from fallow.domain import calls, subscriptions
 from fallow.domain.billing import FeePolicy
 from fallow.domain.chart import Kind, accounts_of, grant, network_accounts
 from fallow.domain.errors import FallowError, InsufficientFunds, Unavailable
+from fallow.domain.fees import Fees
 from fallow.domain.identity import address_text
 from fallow.domain.ledger import PENDING, POST_PENDING
 from fallow.domain.subscriptions import Price, Subscription, subscription_key
@@ -64,7 +65,7 @@ class World:
                 ledger=PostgresLedger(),
                 store=PostgresSubscriptionStore(),
                 decisions=PostgresDecisionStore(),
-                fee=FeePolicy(100_000, 0),
+                fees=Fees(FeePolicy(100_000, 0)),
                 epoch_ms=86_400_000,
             )
             for _ in range(COPIES)

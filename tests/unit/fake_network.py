@@ -26,8 +26,10 @@ from fallow.bootstrap.what_if import apart
 from fallow.domain import calls
 from fallow.domain.alerts import Alert
 from fallow.domain.api_keys import KEY_ID_BYTES, KEY_SECRET_BYTES, new_key
+from fallow.domain.billing import FeePolicy
 from fallow.domain.delegations import order_message, receipts_message
 from fallow.domain.errors import Conflict, InsufficientFunds, NotAllowed, NotFound
+from fallow.domain.fees import Fees
 from fallow.domain.field_map import Tally
 from fallow.domain.identity import address, verify
 from fallow.domain.orders import Order
@@ -56,9 +58,10 @@ from fallow.domain.views.prices import PriceView, QuoteOfFeedView
 from fallow.http.app import create_app
 from fallow.http.limits import Limits
 from fallow.ports.registry_store import NodeRow
-from fallow.ports.rpc import serve
+from fallow.ports.rpc import Empty, serve
 from fallow.sdk.bills import offers
 from fallow.services.market.field_map import FieldMap
+from fallow.services.registry.fees import FeeSetting
 from fallow.services.registry.rules import Rules
 from fallow.services.registry.sessions import Sessions
 from fallow.verticals.compute.plugin import VERTICAL
@@ -147,6 +150,13 @@ class FakeNetwork:
         )
         self.enrolment = MemoryRegistryStore()
         self.database = MemoryDatabase()
+        self.fees = FeeSetting(
+            fees=Fees(FeePolicy(80_000)),
+            bus=self.bus,
+            clock=self.clock,
+            database=self.database,
+            store=self.enrolment,
+        )
         self.rules = Rules(bus=self.bus, clock=self.clock, database=self.database, store=self.enrolment)
         self.lenders: dict[str, list[LenderView]] = {}
         self.banned: set[str] = set()
@@ -183,7 +193,6 @@ class FakeNetwork:
                 preset="lab",
                 version="0.1.0",
                 gateways=dict(gateways),
-                fee_ppm=80_000,
             ),
             clock=self.clock,
             verticals={"compute": VERTICAL, "storage": STORAGE},
@@ -194,6 +203,7 @@ class FakeNetwork:
             roles=CORE,
             metrics_secret=METRICS_SECRET,
             offers=offers(),
+            fees=Fees(FeePolicy(80_000)),
         )
 
     def routes(self) -> dict[str, tuple[type[Any], Any]]:
@@ -288,6 +298,8 @@ class FakeNetwork:
             calls.money.RESERVE: (dict, lambda _: _soon(reserve_view().purse)),
             calls.money.RESERVE_USES: (dict, lambda _: _soon(reserve_view().uses)),
             calls.tokens.SET_TAKE: (calls.tokens.SetTake, lambda _: _soon({})),
+            calls.fees.FEES: (Empty, self.fees.said),
+            calls.fees.SET_FEE: (calls.fees.SayFee, self.fees.say),
             calls.tokens.PRICE: (dict, lambda _: _soon(price_view())),
             calls.tokens.REPORT_PRICE: (calls.tokens.ReportPrice, lambda _: _soon(price_view())),
             calls.tokens.ACCEPT_PRICE: (calls.tokens.HoldPrice, lambda _: _soon(price_view())),

@@ -13,6 +13,8 @@ import msgspec
 from fallow.agent.owner import Owner
 from fallow.agent.policy import Now, Reading, Unknown
 from fallow.agent.traffic import Traffic
+from fallow.domain.billing import FeePolicy
+from fallow.domain.fees import Fees
 from fallow.domain.resources import Resources, Terms
 from fallow.ports.clock import Clock
 from tests.unit.agent_fakes import Inline
@@ -73,5 +75,5 @@ def new_owner(home: Path, probes: FakeProbes, clock: Clock) -> Owner:
     traffic = Traffic(home / "traffic.json", clock)
     return Owner(
         home, probes, clock, traffic,
-        machine=MACHINE, agreed=AGREED, terms=TERMS, fee_ppm=FEE_PPM, zone=UTC, executor=Inline(),
+        machine=MACHINE, agreed=AGREED, terms=TERMS, fees=Fees(FeePolicy(FEE_PPM)), zone=UTC, executor=Inline(),
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from coincurve import PrivateKey
 
@@ -17,13 +18,14 @@ from fallow.domain.identity import address_text
 from fallow.domain.price_facts import price_text
 from fallow.domain.stake_facts import StakeTake, take_text
 from fallow.domain.views.network import NetworkView
-from fallow.domain.views.prices import PriceView
+from fallow.domain.views.prices import FeeView, PricesView, PriceView
 from fallow.domain.wallets import address_of, sign_text, signer_of
 from fallow.services.settle.takes import TIME_MS, Takes
 from tests.unit.agent_fakes import FakeClock
 from tests.unit.canned_client import CannedClient
 from tests.unit.fake_network import price_view
 
+PRICES = PricesView(fee_ppm=100_000, reserve_ppm=200_000, meters=[])
 NET, KEY = "public-1", PrivateKey(b"\x07" * 32)
 
 
@@ -49,6 +51,16 @@ class Client(CannedClient):
         """Note what was accepted."""
         self.asked.append(("accept", price_microusd))
         return self.view
+
+    def prices(self) -> PricesView:
+        """See the SDK."""
+        return PRICES
+
+    def set_fee(self, fee_ppm: int, reserve_ppm: int, *, from_ms: int | None = None) -> PricesView:
+        """Note what was set."""
+        self.asked.append(("fee", (fee_ppm, reserve_ppm, from_ms)))
+        later = FeeView(from_ms=from_ms or 0, fee_ppm=fee_ppm, reserve_ppm=reserve_ppm)
+        return msgspec.structs.replace(PRICES, next_fee=later)
 
 
 @pytest.fixture
@@ -99,3 +111,19 @@ async def test_an_operators_word_is_recorded_as_he_signed_it_and_no_other() -> N
     ((_, body),) = decisions.waiting.values()
     assert isinstance(body, StakeTake)
     assert (body.account, body.take_ppm, body.at_ms) == (me, 5, now)
+
+
+def test_a_fee_is_set_in_percent_and_said_in_an_owners_dollar(
+    client: Client, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(["price", "fee"]) == 0
+    now = "Now the network keeps 10 % of what buyers pay: of a dollar an owner has 0.90 USD; 20 % of the fee goes to"
+    assert now in capfd.readouterr().out
+    assert main.run(["price", "fee", "--fee", "7.5", "--from", "2026-12-01"]) == 0
+    assert client.asked == [("fee", (75_000, 200_000, 1_796_083_200_000))]
+    assert "From 2026-12-01 00:00:00 UTC the network keeps 7.5 %" in capfd.readouterr().out
+    assert main.run(["price", "fee", "--reserve", "30"]) == 0
+    assert client.asked[1:] == [("fee", (100_000, 300_000, None))]
+    for bad in (["--from", "2026-12-01"], ["--fee", "101"], ["--fee", "8", "--from", "soon"]):
+        assert main.run(["price", "fee", *bad]) != 0
+    assert len(client.asked) == 2

@@ -32,6 +32,7 @@ from fallow.agent.policy_text import explain
 from fallow.agent.probes import Probes
 from fallow.agent.traffic import Traffic
 from fallow.domain.errors import Conflict, InvalidInput, NotAllowed
+from fallow.domain.fees import Fees
 from fallow.domain.idle_rules import IdleRules, RulesAsked, RulesStanding
 from fallow.domain.resources import Resources, Terms
 from fallow.ports.clock import Clock
@@ -78,7 +79,7 @@ class OwnerView(msgspec.Struct, frozen=True, kw_only=True):
 class Owner:
     """Watches over the policy in the folder `home`; `agreed` is what the owner offered when joining, at `terms`.
 
-    `fee_ppm` is what the network keeps of a price, in millionths, as it said when this machine joined.
+    `fees` are what the network keeps of a price, as far as it has said so.
 
     `machine` is all that there is. `zone` is the local time zone when left out. `executor` runs one look at a time.
 
@@ -97,7 +98,7 @@ class Owner:
         machine: Resources,
         agreed: Resources,
         terms: Terms,
-        fee_ppm: int,
+        fees: Fees,
         zone: tzinfo | None = None,
         executor: Executor | None = None,
     ) -> None:
@@ -108,7 +109,7 @@ class Owner:
         self._machine = machine
         self._agreed = agreed
         self._terms = terms
-        self._fee_ppm = fee_ppm
+        self._fees = fees
         self._zone = zone
         # A thread of its own: other work of the agent must not hold up the owner.
         self._thread = executor or ThreadPoolExecutor(1, thread_name_prefix="owner")
@@ -124,7 +125,8 @@ class Owner:
     def shape(self) -> Shape:
         """What may be offered now."""
         total = offered(self.policy, self._machine, self._agreed)
-        floor = price_floor_microusd_per_core_hour(self.policy, total.cpu_milli, fee_ppm=self._fee_ppm)
+        fee_ppm = self._fees.at(self._clock.now_ms()).fee_ppm
+        floor = price_floor_microusd_per_core_hour(self.policy, total.cpu_milli, fee_ppm=fee_ppm)
         return Shape(self.verdict.open, total, floor, asked(self.policy))
 
     @property

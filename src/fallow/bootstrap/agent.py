@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+import httpx2
 import msgspec
 
 from fallow.adapters.clock import SystemClock
@@ -34,7 +35,7 @@ from fallow.agent.home import Home, State, with_lent
 from fallow.agent.http import is_loopback, new_client
 from fallow.agent.identity import NodeKey
 from fallow.agent.inventory import take_inventory
-from fallow.agent.join import add_owners_key
+from fallow.agent.join import add_owners_key, fetch_network
 from fallow.agent.lending import check_lendings, read_lending
 from fallow.agent.outbox import Outbox
 from fallow.agent.outbox_store import OutboxStore
@@ -47,11 +48,15 @@ from fallow.bootstrap.late_bus import LateBus
 from fallow.bootstrap.memory import keep_freed_memory
 from fallow.bootstrap.plugins import load_verticals
 from fallow.domain.api_keys import KEY_ID_BYTES, KEY_SECRET_BYTES, new_key
+from fallow.domain.billing import FeePolicy
 from fallow.domain.calls.leases import Proposal
-from fallow.domain.errors import Conflict, InvalidInput, NotFound
+from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotFound
+from fallow.domain.fees import Fees, FeeWord
 from fallow.domain.pins import split_token
+from fallow.domain.views.network import NetworkView
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
+from fallow.ports.mishaps import steadily
 from fallow.ports.streams import Link
 from fallow.ports.vertical.work import LeaseBlobs
 from fallow.ports.vertical.worker import Closed, HandBack, Worker, WorkerGround, never_closed
@@ -61,6 +66,7 @@ INPUT_CACHE_BYTES = 2 << 30
 LEAVE_S = 30.0
 POLL_S = 0.1
 LOOK_S = 2.0
+FEE_S = 600.0
 
 _log = logging.getLogger(__name__)
 
@@ -273,6 +279,8 @@ async def _serve(
     attributes = machine.attributes | {"score.cpu": state.score_cpu}
     traffic = Traffic(home.path / "traffic.json", clock)
     probes = LinuxProbes(lambda: clock.now_ms() / 1000, lambda: clock.monotonic_ms() / 1000)
+    fees = Fees()
+    _hear_fee(fees, state.network)
     owner = Owner(
         home.path,
         probes,
@@ -281,7 +289,7 @@ async def _serve(
         machine=machine.resources,
         agreed=state.settings.total,
         terms=state.settings.terms,
-        fee_ppm=state.network.fee_ppm,
+        fees=fees,
     )
 
     def closed() -> list[str]:
@@ -317,9 +325,26 @@ async def _serve(
         if stop_on_signals:
             _stop_on_signals(agent.stop)
         link = group.create_task(bus.hold())
+        told = group.create_task(steadily("agent.fee", partial(_follow_fee, client, state.url, fees, clock), clock))
         async with control.serving(agent, home.socket):
             await agent.run()
         link.cancel()
+        told.cancel()
+
+
+async def _follow_fee(client: httpx2.AsyncClient, url: str, fees: Fees, clock: Clock) -> None:
+    """Have the owner's floors go by the fee that the network has now, and by what it says of the next."""
+    while True:
+        try:
+            _hear_fee(fees, await fetch_network(client, url))
+        except FallowError as error:
+            _log.info("the network does not say what it keeps of a price: %s", error)
+        await clock.sleep(FEE_S)
+
+
+def _hear_fee(fees: Fees, network: NetworkView) -> None:
+    fees.first, following = FeePolicy(network.fee_ppm), network.next_fee
+    fees.words = [FeeWord(*msgspec.structs.astuple(following))] if following else []
 
 
 def _workers(home: Home, state: State, key: NodeKey, clock: Clock, closed: Closed) -> Mapping[str, Worker]:

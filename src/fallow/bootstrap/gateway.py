@@ -39,6 +39,7 @@ from fallow.bootstrap.tls import own_context, server_context
 from fallow.bootstrap.verticals import gateway_roles
 from fallow.bootstrap.what_if import apart
 from fallow.domain import calls
+from fallow.domain.fees import Fees
 from fallow.domain.views.network import NetworkView
 from fallow.http.app import create_app
 from fallow.http.console import built
@@ -76,7 +77,6 @@ async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
         chain_id=place.chain.id if place.chain else 0,
         contracts=await asyncio.to_thread(read_contracts, data) if place.chain else None,
         gateways=place.gateways,
-        fee_ppm=settings.fee_ppm,
     )
     async with (
         connect_nats(
@@ -114,7 +114,7 @@ async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
             verticals=load_verticals(),
             streams=relay,
             archive=archive,
-            fee=await asyncio.to_thread(fee_of, settings),
+            fees=Fees(await asyncio.to_thread(fee_of, settings)),
             recompute=apart(archive, bytes(keys.network.verify_key)),
             any_host=place.any_host,
             names=place.names,

@@ -9,12 +9,16 @@ from fallow.adapters.postgres.database import PostgresDatabase
 from fallow.bootstrap.keys import NetworkKeys
 from fallow.bootstrap.place import Place
 from fallow.bootstrap.settings import Settings
+from fallow.domain.fees import Fees
 from fallow.ports.measuring import Watch
 from fallow.ports.steady import Steady
 
 
 class Ground(NamedTuple):
-    """What all core roles stand on. `watch` has numbers of a role told for `/metrics`."""
+    """What all core roles stand on.
+
+    `watch` has numbers of a role told for `/metrics`. `fees` follow what operators say.
+    """
 
     place: Place
     settings: Settings
@@ -23,3 +27,4 @@ class Ground(NamedTuple):
     bus: NatsBus
     database: PostgresDatabase
     watch: Watch
+    fees: Fees

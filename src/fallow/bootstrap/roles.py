@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from fallow.adapters.nats.kick import kick
 from fallow.adapters.nats.permissions import INBOX_ROOT, Permissions, Refusal, inbox_prefix, node_permissions
 from fallow.adapters.nats.server_config import NETWORK_ACCOUNT
 from fallow.adapters.postgres.checks import PostgresCheckStore
-from fallow.adapters.postgres.database import open_database
+from fallow.adapters.postgres.database import PostgresDatabase, open_database
 from fallow.adapters.postgres.decisions import PostgresDecisionStore
 from fallow.adapters.postgres.delegations import PostgresDelegationStore
 from fallow.adapters.postgres.epochs import PostgresEpochStore
@@ -49,7 +49,9 @@ from fallow.domain.checks import Starting
 from fallow.domain.encoding import tagged_hash
 from fallow.domain.epochs.quorum import read_validators
 from fallow.domain.facts import CORE_FACTS
+from fallow.domain.fees import Fees, FeeWord
 from fallow.domain.records import SALT_BYTES
+from fallow.ports.fees import following
 from fallow.ports.steady import Steady
 from fallow.services.epochs.service import Closing
 from fallow.services.ingest.sealing import Sealer
@@ -64,6 +66,7 @@ from fallow.services.market.vault import Vault
 from fallow.services.registry.actions import Actions
 from fallow.services.registry.custody import Custody
 from fallow.services.registry.delegations import Delegations
+from fallow.services.registry.fees import FeeSetting
 from fallow.services.registry.payees import Payees
 from fallow.services.registry.rules import Rules
 from fallow.services.registry.service import Registry
@@ -92,7 +95,11 @@ async def run_core(data: Path, settings: Settings, roles: Collection[str]) -> As
         )
         name = "core" if set(roles) == set(CORE) else "-".join(sorted(roles))
         watch = await stack.enter_async_context(telling(name, roles, bus, clock))
-        ground = Ground(place, settings, keys, clock, bus, database, watch)
+        fees = Fees(await asyncio.to_thread(fee_of, settings))
+        read = partial(_fee_words, database)
+        fees.words = await read()  # nothing is charged by settings that operators have changed since
+        await stack.enter_async_context(following(fees, read, clock))
+        ground = Ground(place, settings, keys, clock, bus, database, watch, fees)
         measures = PostgresMeasures(database, clock)
         watch(measures.reach)
         watch(measures.up)
@@ -119,6 +126,11 @@ async def run_core(data: Path, settings: Settings, roles: Collection[str]) -> As
             await stack.enter_async_context(_closing(ground, data))
             watch(measures.epochs)
         yield
+
+
+async def _fee_words(database: PostgresDatabase) -> Sequence[FeeWord]:
+    async with database.transaction() as tx:
+        return [row.word for row in await PostgresRegistryStore().fees(tx)]
 
 
 def _on_state(state: BusState, heard: list[Rounds]) -> None:
@@ -189,6 +201,13 @@ async def _registry(ground: Ground, data: Path) -> AsyncIterator[None]:
         delegations.running(),
         payees.running(),
         Rules(bus=ground.bus, clock=ground.clock, database=ground.database, store=PostgresRegistryStore()).running(),
+        FeeSetting(
+            fees=ground.fees,
+            bus=ground.bus,
+            clock=ground.clock,
+            database=ground.database,
+            store=PostgresRegistryStore(),
+        ).running(),
         alerting(ground).running(),
         Actions(
             bus=ground.bus,
@@ -285,7 +304,7 @@ def _market(ground: Ground, data: Path) -> tuple[Rounds, Market]:
     )
     rounds = Rounds(
         holder=secrets.token_hex(8),
-        fee=fee_of(settings),
+        fees=ground.fees,
         starting=Starting(settings.checks_usd * 1_000_000),
         seeds=seeds,
         window_ms=settings.window_s * 1000,

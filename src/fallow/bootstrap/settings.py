@@ -156,8 +156,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     engine_user: Annotated[
         str, _doc("User that embedded engines run as when started by root; empty takes `postgres`, else `nobody`.")
     ] = ""
-    fee_ppm: Annotated[Ppm, _doc("The network's fee in millionths of what buyers pay.")] = 100_000
-    reserve_ppm: Annotated[Ppm, _doc("Part of the fee that goes to the reserve, in millionths.")] = 200_000
+    fee_ppm: Annotated[
+        Ppm, _doc("The network's fee in millionths of what buyers pay, until it is set by `fallow price fee`.")
+    ] = 100_000
+    reserve_ppm: Annotated[
+        Ppm, _doc("Part of the fee that goes to the reserve, in millionths, until it is set so.")
+    ] = 200_000
     checks_usd: Annotated[
         Annotated[int, Meta(ge=0, le=1_000_000)],
         _doc(

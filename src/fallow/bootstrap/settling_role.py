@@ -22,7 +22,7 @@ from fallow.bootstrap.chains import chain_of, own_chain
 from fallow.bootstrap.contracts import addresses_of, read_contracts
 from fallow.bootstrap.governance import Governed
 from fallow.bootstrap.ground import Ground
-from fallow.bootstrap.rewards import fee_of, read_rewards
+from fallow.bootstrap.rewards import read_rewards
 from fallow.bootstrap.settling import open_archive
 from fallow.domain import calls
 from fallow.domain.billing import HOUR_MS
@@ -71,7 +71,7 @@ def _subscriptions(ground: Ground) -> Subscriptions:
         ledger=PostgresLedger(),
         store=PostgresSubscriptionStore(),
         decisions=PostgresDecisionStore(),
-        fee=fee_of(ground.settings),
+        fees=ground.fees,
         epoch_ms=ground.settings.epoch_hours * HOUR_MS,
     )
 

@@ -155,7 +155,7 @@ def _control_ground(ground: Ground, name: str) -> ControlGround:
         direct=dial_direct,
         watch=ground.watch,
         offers=offers(),
-        fee_ppm=ground.settings.fee_ppm,
+        fees=ground.fees,
     )
 
 

@@ -1,4 +1,4 @@
-"""`fallow price`: what burned tokens are credited at."""
+"""`fallow price`: what burned tokens are credited at, and what the network keeps of prices."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from cyclopts import App, Parameter
 from fallow.cli import profiles
 from fallow.cli.account_key import KeyFile, default_file
 from fallow.cli.show import Json, say, show_json, table, tell
-from fallow.cli.units import microusd, usd, when
+from fallow.cli.units import microusd, moment, percent, ppm, usd, when
+from fallow.domain.billing import PPM
 from fallow.domain.calls.tokens import ReportPrice
+from fallow.domain.errors import InvalidInput
 from fallow.domain.price_facts import price_text
-from fallow.domain.views.prices import PriceView
+from fallow.domain.views.prices import PricesView, PriceView
 
-app = App(name="price", help="The token's price, at which burned tokens become credits.")
+app = App(name="price", help="The token's price, at which burned tokens become credits; and the network's fee.")
 
 
 @app.command
@@ -53,6 +55,47 @@ def accept(price: str, /, *, json: Json = False) -> None:
     """Let the price go on from here, in USD, after a jump that you have looked at. For the operator."""
     with profiles.connect() as client:
         _show(client.accept_price(microusd(price, least=1)), as_json=json)
+
+
+@app.command
+def fee(
+    *,
+    fee: Annotated[str, Parameter(help="What the network keeps of what buyers pay, in percent; at most 50.")] = "",
+    reserve: Annotated[str, Parameter(help="What of the fee goes to the reserve, in percent.")] = "",
+    from_: Annotated[
+        str, Parameter(name="--from", help="When it begins to hold, in UTC; else as early as may be.")
+    ] = "",
+    json: Json = False,
+) -> None:
+    """Show the network's fee, or set it. More than now holds in a day at the earliest. For the operator."""
+    with profiles.connect() as client:
+        view = client.prices()
+        if fee or reserve:
+            view = client.set_fee(
+                ppm(fee, "a fee") if fee else view.fee_ppm,
+                ppm(reserve, "a share") if reserve else view.reserve_ppm,
+                from_ms=moment(from_) if from_ else None,
+            )
+        elif from_:
+            raise InvalidInput("price.fee", "A moment alone sets no fee.", "Add --fee, --reserve or both.")
+        _show_fee(view, as_json=json)
+
+
+def _show_fee(view: PricesView, *, as_json: bool) -> None:
+    if as_json:
+        show_json(view)
+        return
+    say(f"Now {_fee_text(view.fee_ppm, view.reserve_ppm)}")
+    if view.next_fee is not None:
+        say(f"From {when(view.next_fee.from_ms)} UTC {_fee_text(view.next_fee.fee_ppm, view.next_fee.reserve_ppm)}")
+
+
+def _fee_text(fee_ppm: int, reserve_ppm: int) -> str:
+    """What it means for an owner's dollar."""
+    return (
+        f"the network keeps {percent(fee_ppm)} of what buyers pay: of a dollar an owner has {usd(PPM - fee_ppm)}; "
+        f"{percent(reserve_ppm)} of the fee goes to the reserve."
+    )
 
 
 def _show(view: PriceView, *, as_json: bool) -> None:

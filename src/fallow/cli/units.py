@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from typing import Final
 
 from fallow.domain.errors import InvalidInput
 from fallow.domain.resources import GIB_MIB, Resources
@@ -20,6 +21,8 @@ LAST_MS = 253_402_300_799_000
 """The end of the year 9999."""
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+PERCENT_PPM: Final = 10_000
 
 
 def usd(microusd: int) -> str:
@@ -91,6 +94,25 @@ def used(ms: int) -> str:
 def when(ms: int | None) -> str:
     """Show a point in time, in UTC; empty for none. What is later than there are dates for is the last of them."""
     return "" if ms is None else datetime.fromtimestamp(min(ms, LAST_MS) / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def ppm(text: str, what: str) -> int:
+    """Read a share in percent, for example `8` or `7.5`, as millionths; InvalidInput when it is none."""
+    return _scaled(text, PERCENT_PPM, f"{what} in percent", 100 * PERCENT_PPM)
+
+
+def percent(ppm: int) -> str:
+    """Show millionths, for example `7.5 %`."""
+    return f"{Decimal(ppm) / PERCENT_PPM:f} %"
+
+
+def moment(text: str) -> int:
+    """Read a time (UTC, where it says nothing else) as milliseconds since 1970; InvalidInput when it is none."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidInput("cli.time", f"{text!r} is no time.", 'Write it as "2026-11-26 12:00".') from error
+    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def _scaled(text: str, scale: int, what: str, number_max: int = NUMBER_MAX) -> int:

@@ -128,6 +128,11 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
         return self.state in {LeaseState.PROPOSED, LeaseState.RUNNING}
 
     @property
+    def window_at(self) -> int:
+        """When its open window began, for all that it has used."""
+        return (self.proposed_at if self.started_at is None else self.started_at) + self.used_ms
+
+    @property
     def window_limit_ms(self) -> int:
         """How long the open window may last: the window length, or what the time limit leaves of it."""
         return max(0, min(self.window_ms, self.limit_ms - self.used_ms))

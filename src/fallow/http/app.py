@@ -12,7 +12,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ControllerRouterHandler, Message, Scope
 
-from fallow.domain.billing import FeePolicy
+from fallow.domain.fees import Fees
 from fallow.domain.prices import Offer
 from fallow.domain.views.network import NetworkView
 from fallow.http import (
@@ -46,7 +46,7 @@ from fallow.http import (
 from fallow.http.auth import anyone, provide_account, provide_person
 from fallow.http.collecting import KEEP_DAYS
 from fallow.http.errors import HANDLERS
-from fallow.http.gateway import DEFAULT_FEE, Gateway
+from fallow.http.gateway import Gateway
 from fallow.http.install import Installer
 from fallow.http.limits import Limits
 from fallow.http.params import refuse_unknown_query
@@ -55,6 +55,7 @@ from fallow.ports.archive import Archive
 from fallow.ports.blobs import Blobs
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
+from fallow.ports.fees import following
 from fallow.ports.otherwise import Begin
 from fallow.ports.streams import Streams as OpensStreams
 from fallow.ports.vertical.plugin import Vertical
@@ -81,7 +82,7 @@ def create_app(
     roles: Collection[str] = (),
     metrics_secret: str = "",
     recompute: Begin | None = None,
-    fee: FeePolicy = DEFAULT_FEE,
+    fees: Fees | None = None,
     offers: Sequence[Offer] = (),
 ) -> Litestar:
     """Make the ASGI application. `bus` and `blobs` stay the caller's: they outlive it and are closed after it.
@@ -92,7 +93,7 @@ def create_app(
     reaches nodes; without it nobody looks into running work. `archive` is what closed epochs are shown from. Blobs
     stay for `keep_days` after their jobs have ended. `roles` are those that the network should run; who shows
     `metrics_secret` may read `/metrics`, "" is nobody. `recompute` has closed epochs computed under other rules.
-    `fee` is what operators are shown as the network's. `offers` are what others ask for the same.
+    `fees` are what the network keeps, until its operators say otherwise. `offers` are what others ask for the same.
 
     Its OpenAPI 3.1 document is at /schema/openapi.json.
     """
@@ -114,7 +115,7 @@ def create_app(
         roles=roles,
         metrics_secret=metrics_secret,
         what_if=recompute,
-        fee=fee,
+        fees=fees,
         offers=offers,
     )
     return Litestar(
@@ -136,6 +137,7 @@ def create_app(
             gateway.collector.running(),
             gateway.processes.hearing(),
             gateway.onlookers.hearing(),
+            following(gateway.fees, gateway.fee_words, clock),
         ],
     )
 

@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
-from fallow.domain.billing import FeePolicy
+from fallow.domain import calls
 from fallow.domain.errors import Unavailable
+from fallow.domain.fees import Fees, FeeWord
 from fallow.domain.prices import Offer
 from fallow.domain.streams import DirectAddress, Opening
 from fallow.domain.views.network import NetworkView
@@ -37,7 +38,6 @@ from fallow.ports.vertical.plugin import Vertical
 ReplyT = TypeVar("ReplyT")
 CACHED_GRANTS_MAX = 4096
 TURNS_IN_ALL = 2
-DEFAULT_FEE = FeePolicy()
 
 
 class Gateway:
@@ -62,7 +62,7 @@ class Gateway:
         roles: Collection[str] = (),
         metrics_secret: str = "",
         what_if: Begin | None = None,
-        fee: FeePolicy = DEFAULT_FEE,
+        fees: Fees | None = None,
         offers: Sequence[Offer] = (),
     ) -> None:
         self.bus = bus
@@ -94,7 +94,7 @@ class Gateway:
         self.collector = Collector(bus, blobs, clock, keep_ms=keep_days * DAY_MS)
         self.archive = archive
         self.what_if = what_if
-        self.fee = fee
+        self.fees = fees or Fees()
         self.turns = Turns(TURNS_IN_ALL)
         self.processes = Processes(bus, clock, roles)
         self.onlookers = Onlookers(bus, clock)
@@ -115,6 +115,10 @@ class Gateway:
     async def ask(self, subject: str, request: object, reply: type[ReplyT]) -> ReplyT:
         """Ask a service; raises what it raised, or Unavailable."""
         return await call(self.bus, subject, request, reply)
+
+    async def fee_words(self) -> Sequence[FeeWord]:
+        """Ask what operators said of the fee; raises Unavailable."""
+        return (await self.ask(calls.fees.FEES, {}, calls.fees.FeeWords)).words
 
     def asking(self, subject: str, request: object, reply: type[ReplyT]) -> Callable[[], Awaitable[ReplyT]]:
         """Return what asks so when it is called."""

@@ -23,6 +23,7 @@ from fallow.http.auth import anyone, anyone_or_member
 from fallow.http.gateway import Gateway
 from fallow.http.install import Installer
 from fallow.http.params import AfterNode, Around, Limit, NodeId, Parts, Resolution, WheelName
+from fallow.http.prices import next_fee
 from fallow.http.shared import Ready
 
 SCRIPT, WHEEL, PEM = "text/x-shellscript", "application/zip", "application/x-pem-file"
@@ -38,11 +39,15 @@ async def health() -> dict[str, str]:
 @get("/v1/network", guards=[anyone], responses=public(), tags=["network"])
 async def network(gateway: Parts, request: Request[Any, Any, Any]) -> NetworkView:
     """How to reach the network, and the key that signs for it."""
+    now = gateway.clock.now_ms()
+    view = msgspec.structs.replace(
+        gateway.network, fee_ppm=gateway.fees.at(now).fee_ppm, next_fee=next_fee(gateway.fees, now)
+    )
     host = host_of(request.headers.get("Host", "")) if gateway.any_host else ""
     if not host:
-        return gateway.network
-    bus = urlsplit(gateway.network.bus_url)
-    return msgspec.structs.replace(gateway.network, bus_url=f"{bus.scheme}://{host}:{bus.port}")
+        return view
+    bus = urlsplit(view.bus_url)
+    return msgspec.structs.replace(view, bus_url=f"{bus.scheme}://{host}:{bus.port}")
 
 
 @get("/v1/ca.pem", guards=[anyone], media_type=PEM, responses=public(404), tags=["network"])

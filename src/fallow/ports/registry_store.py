@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from fallow.domain.fees import FeeWord
 from fallow.domain.idle_rules import IdleRules
 from fallow.ports.database import Transaction
 
@@ -77,6 +78,24 @@ class RulesRow(NamedTuple):
     what: str
     code: str
     rules: IdleRules
+
+
+class FeeRow(NamedTuple):
+    """What an operator said of the network's fee, as the word number `pos` of all, from 0. It is never changed."""
+
+    pos: int
+    id: str
+    at: int
+    account: bytes
+    key_id: str
+    from_ms: int
+    fee_ppm: int
+    reserve_ppm: int
+
+    @property
+    def word(self) -> FeeWord:
+        """What holds, and from when."""
+        return FeeWord(self.from_ms, self.fee_ppm, self.reserve_ppm)
 
 
 class ActionLog(Protocol):
@@ -197,6 +216,14 @@ class RegistryStore(ActionLog, Protocol):
 
     async def rules_log(self, tx: Transaction, node: bytes, limit: int) -> list[RulesRow]:
         """The latest lines of a node, the last first."""
+        ...
+
+    async def add_fee(self, tx: Transaction, row: FeeRow) -> bool:
+        """Append to what was said of the fee; False when there is a word of its number or its id."""
+        ...
+
+    async def fees(self, tx: Transaction) -> list[FeeRow]:
+        """All that was said of the fee, in that order."""
         ...
 
     async def add_token(self, tx: Transaction, digest: bytes, uses: int, expires_at: int) -> None:

@@ -54,6 +54,8 @@ class Client(Waiting):
     price = waits(AsyncClient.price)
     report_price = waits(AsyncClient.report_price)
     accept_price = waits(AsyncClient.accept_price)
+    prices = waits(AsyncClient.prices)
+    set_fee = waits(AsyncClient.set_fee)
     set_take = waits(AsyncClient.set_take)
 
     epochs = waits(AsyncClient.epochs)

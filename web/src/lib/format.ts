@@ -31,6 +31,9 @@ export function dollars(micro: bigint | number): string {
   return `${text} USD`;
 }
 
+/** Millionths, as a share of a hundred. */
+export const percentOf = (ppm: number): string => `${number(ppm / 1e4, 4)} %`;
+
 /** 10^18 units are one token. */
 export function tokens(units: bigint): string {
   const whole = units / 10n ** 18n;

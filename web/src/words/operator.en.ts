@@ -155,8 +155,17 @@ export const operatorEn = {
   parameterWord: "Parameter",
 
   opPrices: "Fee and prices",
-  pricesText:
-    "Settings, which only a start reads: write the line into DATA/fallow.toml with another number, and restart fallow up. It holds for what is settled from then on.",
+  pricesText: "What the network keeps of each price, and what a vertical's version fixes.",
+  byOperators: "operators, here or by: fallow price fee",
+  feePercent: "Fee (%)",
+  reservePercent: "Of it, for the reserve (%)",
+  setFee: "Set the fee",
+  feeMeans: (owner: string, before: string, reserve: string) =>
+    `Of a dollar that a buyer pays, an owner will have ${owner}; now he has ${before}. Of the fee, ${reserve} goes to the reserve.`,
+  feeInADay: "It is more than owners were told, so it holds in a day: who does not want it can leave before. Everybody is shown it now.",
+  feeAtOnce: "It holds at once, also for leases that run: from their next window on.",
+  feeText: "0 to 50 %. A later moment can be named by: fallow price fee --fee 8 --from DATE. A fee that waits is withdrawn by setting another.",
+  feeNext: (fee: string, reserve: string, from: string) => `From ${from}: ${fee}, of which ${reserve} for the reserve.`,
   changedBy: "Changed by",
   feeOfUsage: "Fee, of what buyers pay",
   reserveOfFee: "Of the fee, for the reserve",
@@ -209,6 +218,7 @@ export const operatorEn = {
     "key.revoke": "revoked an API key",
     "credit.grant": "gave TEST credits",
     "price.accept": "accepted a price",
+    "fee.set": "set the fee",
     "ledger.audit": "had the ledger audited",
     "epoch.close": "closed an epoch early",
     "canary.plant": "planted a canary",

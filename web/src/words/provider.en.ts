@@ -136,6 +136,7 @@ export const providerEn = {
   calcPrice: "Price for a core and hour (USD)",
   calcBusy: "Sold (% of the time)",
   calcFee: "Network's fee (%)",
+  calcFeeNext: (fee: string, from: string) => `The network's fee is ${fee} from ${from}.`,
   calcWatts: "More power when it works (W)",
   calcKwh: "A kilowatt hour costs (USD)",
   calcEarns: "Usage in a month",

@@ -136,6 +136,7 @@ export const providerJa: typeof providerEn = {
   calcPrice: "1 コア時間の価格（USD）",
   calcBusy: "販売される時間の割合（%）",
   calcFee: "ネットワークの手数料（%）",
+  calcFeeNext: (fee, from) => `ネットワークの手数料は ${from} から ${fee} になります。`,
   calcWatts: "稼働時に増える電力（W）",
   calcKwh: "1 kWh の料金（USD）",
   calcEarns: "1 か月の利用料",

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from fallow.adapters.memory.database import memory_transaction
 from fallow.domain.errors import Conflict
 from fallow.ports.database import Transaction
-from fallow.ports.registry_store import ActionRow, BanRow, KeyRow, NodeRow, RulesRow, TokenRow
+from fallow.ports.registry_store import ActionRow, BanRow, FeeRow, KeyRow, NodeRow, RulesRow, TokenRow
 
 
 class _Token(NamedTuple):
@@ -34,6 +34,7 @@ class MemoryRegistryStore:
         self._actions: dict[str, ActionRow] = {}
         self._rules: dict[tuple[str, str], RulesRow] = {}
         """By id and what happened."""
+        self._fees: dict[int, FeeRow] = {}
         self._next_index = 0
 
     async def add_account(self, tx: Transaction, account: bytes, custody_index: int | None, now: int) -> None:  # noqa: ARG002 - kept by none but PostgreSQL
@@ -147,6 +148,19 @@ class MemoryRegistryStore:
             return False
         mine.put(self._rules, (row.id, row.what), row)
         return True
+
+    async def add_fee(self, tx: Transaction, row: FeeRow) -> bool:
+        """Append to what was said of the fee."""
+        mine = memory_transaction(tx)
+        if row.pos in self._fees or any(one.id == row.id for one in self._fees.values()):
+            return False
+        mine.put(self._fees, row.pos, row)
+        return True
+
+    async def fees(self, tx: Transaction) -> list[FeeRow]:
+        """All that was said of the fee."""
+        memory_transaction(tx)
+        return [self._fees[pos] for pos in sorted(self._fees)]
 
     async def rules_asked(self, tx: Transaction, id_: str) -> RulesRow | None:
         """What was asked with an id."""

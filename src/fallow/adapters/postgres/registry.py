@@ -10,7 +10,7 @@ from fallow.adapters.postgres.turns import by_turns
 from fallow.domain.identity import ADDRESS_BYTES, NODE_ID_BYTES
 from fallow.domain.idle_rules import IdleRules
 from fallow.ports.database import Row, Transaction
-from fallow.ports.registry_store import ActionRow, BanRow, KeyRow, NodeRow, RulesRow, TokenRow
+from fallow.ports.registry_store import ActionRow, BanRow, FeeRow, KeyRow, NodeRow, RulesRow, TokenRow
 
 NODES = (
     "SELECT n.node, n.account, n.label, n.enrolled_at, a.vouched_reason AS vouched,"
@@ -158,6 +158,22 @@ class PostgresRegistryStore:
         """The latest lines of a node."""
         rows = await tx.fetch(f"{RULES} WHERE node = $1 ORDER BY pos DESC LIMIT $2", node, limit)
         return [_rules(row) for row in rows]
+
+    async def add_fee(self, tx: Transaction, row: FeeRow) -> bool:
+        """Append to what was said of the fee."""
+        done = await tx.execute(
+            "INSERT INTO registry.fee (pos, id, at, account, key_id, from_ms, fee_ppm, reserve_ppm)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+            *row,
+        )
+        return done == "INSERT 0 1"
+
+    async def fees(self, tx: Transaction) -> list[FeeRow]:
+        """All that was said of the fee."""
+        rows = await tx.fetch(
+            "SELECT pos, id, at, account, key_id, from_ms, fee_ppm, reserve_ppm FROM registry.fee ORDER BY pos"
+        )
+        return [FeeRow(**dict(row)) for row in rows]
 
     async def vouched(self, tx: Transaction) -> frozenset[bytes]:
         """All accounts whose owners are vouched for."""

@@ -36,12 +36,22 @@ class MeterPriceView(View, frozen=True, kw_only=True):
     per: int
 
 
+class FeeView(View, frozen=True, kw_only=True):
+    """What the network takes from a moment on: its fee in millionths of usage, and the reserve's part of that fee."""
+
+    from_ms: int
+    fee_ppm: int
+    reserve_ppm: int
+
+
 class PricesView(View, frozen=True, kw_only=True):
     """What the network itself takes: its fee in millionths of usage, and what of that goes to the reserve.
 
-    `meters` are prices that a vertical has for everybody. Where it has none, providers name their own.
+    `next_fee` is what holds after that; None where nothing else was said. `meters` are prices that a vertical has for
+    everybody. Where it has none, providers name their own.
     """
 
     fee_ppm: int
     reserve_ppm: int
     meters: list[MeterPriceView]
+    next_fee: FeeView | None = None

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final, NamedTuple, Protocol
 
-from fallow.domain.billing import FeePolicy
+from fallow.domain.fees import Fees
 from fallow.domain.orders import Tolerance
 from fallow.domain.prices import Offer
 from fallow.domain.signing import Sign
@@ -62,8 +62,8 @@ class ControlGround(NamedTuple):
     `decisions` takes what the network itself decides, for the archive.
     `log` is where nodes' records are read in the order of ingest. `relay` opens a link to the network's relay, `direct`
     one to a node that can be dialled itself. `watch` has numbers told for `/metrics` (`fallow.domain.metrics`), whose
-    names begin with the vertical's. `offers` are what others ask for the same. `fee_ppm` is what the network keeps of
-    what buyers pay, in millionths.
+    names begin with the vertical's. `offers` are what others ask for the same. `fees` are what the network keeps of
+    what buyers pay, at any time.
     """
 
     net: str
@@ -82,4 +82,4 @@ class ControlGround(NamedTuple):
     direct: Callable[[DirectAddress, bytes], AbstractAsyncContextManager[Link]]
     watch: Watch = unwatched
     offers: Sequence[Offer] = ()
-    fee_ppm: int = FeePolicy().fee_ppm
+    fees: Fees = Fees()

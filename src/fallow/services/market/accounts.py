@@ -47,7 +47,7 @@ class Accounts(State):
         for credit in Credit:
             fee = paid[Kind.FEE].get(credit, 0)
             counting = halves(
-                fee if credit is Credit.GRANTED else self.fee.returnable(fee), paid[Kind.RESERVE].get(credit, 0)
+                fee if credit is Credit.GRANTED else self.fees.first.returnable(fee), paid[Kind.RESERVE].get(credit, 0)
             )
             for account, fee in zip((lease.payer, lease.payee), counting, strict=True):
                 if fee:
@@ -171,8 +171,8 @@ class Accounts(State):
 
     def _charge(self, lease: Lease, used_ms: int) -> Charge:
         """Advance the meter of the lease's payer and payee; what this use costs is owed from now on."""
-        key = (lease.payer, lease.payee, lease.price_version)
-        self.meters[key], owed = charge(self.meters.get(key, 0), lease.price_microusd_per_hour, used_ms, self.fee)
+        key, fee = (lease.payer, lease.payee, lease.price_version), self.fees.at(lease.window_at)
+        self.meters[key], owed = charge(self.meters.get(key, 0), lease.price_microusd_per_hour, used_ms, fee)
         self.changes.meters.add(key)
         current = self.leases[lease.id]
         self._keep(msgspec.structs.replace(current, owed_microusd=current.owed_microusd + owed.total))
@@ -195,7 +195,7 @@ class Accounts(State):
 
     def _make_good(self, before: Lease, lost_ms: int) -> None:
         """Have the reserve asked for what a provider lost without a fault of his."""
-        lost = lost_microusd(before.price_microusd_per_hour, lost_ms, self.fee)
+        lost = lost_microusd(before.price_microusd_per_hour, lost_ms, self.fees.at(before.window_at))
         if lost:
             self.changes.move(MakeGood(before, Kind.LOST, lost, (before.payee,)))
 

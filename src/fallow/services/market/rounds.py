@@ -13,11 +13,11 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from fallow.domain.billing import FeePolicy
 from fallow.domain.checks import Starting
 from fallow.domain.chronicle import Chronicle
 from fallow.domain.draws import Seed
 from fallow.domain.errors import Conflict, FallowError, Unavailable
+from fallow.domain.fees import Fees
 from fallow.domain.orders import Order
 from fallow.ports.acting import action_of, note
 from fallow.ports.database import Database, Transaction
@@ -65,7 +65,7 @@ class Rounds:
         self,
         *,
         holder: str,
-        fee: FeePolicy,
+        fees: Fees,
         starting: Starting = Starting(),  # noqa: B008 - immutable
         seeds: Seeds,
         window_ms: int,
@@ -79,7 +79,7 @@ class Rounds:
         outbound: Outbound,
     ) -> None:
         self._holder = holder
-        self._fee = fee
+        self._fees = fees
         self._starting = starting
         self._seeds = seeds
         self._window_ms = window_ms
@@ -97,7 +97,7 @@ class Rounds:
         self._bans_have_news = True
         self._cursor = Cursor(0, 0)
         self._care = Care()
-        self.brain = Brain(fee, NO_SEED)
+        self.brain = Brain(fees, NO_SEED)
         self.refused = Counter[str]()
         self.leading = asyncio.Event()
         self.to_compare = asyncio.Event()
@@ -223,7 +223,7 @@ class Rounds:
         state = await self._store.load(tx)
         self._cashier.forget()
         now = self._clock.now_ms()
-        brain = Brain(self._fee, await self._seeds.current(tx, now))
+        brain = Brain(self._fees, await self._seeds.current(tx, now))
         brain.floor.networks = await self._registry.networks(tx)
         await self._load_offers(tx, brain.floor, now)
         brain.tallies, brain.chronicle = state.tallies, Chronicle(state.hours)

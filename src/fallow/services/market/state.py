@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from fallow.domain.billing import FeePolicy, MeterKey
+from fallow.domain.billing import MeterKey
 from fallow.domain.chart import NETWORK
 from fallow.domain.checks import Starting
 from fallow.domain.chronicle import Chronicle
 from fallow.domain.draws import Seed
+from fallow.domain.fees import Fees
 from fallow.domain.jobs import Item
 from fallow.domain.leases import Lease, LeaseState
 from fallow.domain.matching import Place, Wish
@@ -41,8 +42,8 @@ class Source(NamedTuple):
 class State:
     """All open jobs, open leases and offers."""
 
-    def __init__(self, fee: FeePolicy, seed: Seed, starting: Starting = Starting()) -> None:  # noqa: B008 - immutable
-        self.fee = fee
+    def __init__(self, fees: Fees, seed: Seed, starting: Starting = Starting()) -> None:  # noqa: B008 - immutable
+        self.fees = fees
         self.starting = StartingCredit(starting, {})
         self.judging = Judging(seed)
         self.floor = Floor()

@@ -7,10 +7,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 from fallow.domain import calls, subscriptions
-from fallow.domain.billing import FeePolicy
 from fallow.domain.chart import Parts, accounts_of, chain, collect, give_back, hold, left_over, split
 from fallow.domain.decisions import Decision
 from fallow.domain.errors import Conflict, FallowError, InsufficientFunds, InvalidInput, NotFound, Unavailable
+from fallow.domain.fees import Fees
 from fallow.domain.identity import address
 from fallow.domain.leases import NETWORK_FAILED
 from fallow.domain.ledger import Transfer
@@ -66,7 +66,7 @@ class Subscriptions:
         ledger: Ledger,
         store: SubscriptionStore,
         decisions: DecisionStore,
-        fee: FeePolicy,
+        fees: Fees,
         epoch_ms: int,
     ) -> None:
         self._decisions = decisions
@@ -76,7 +76,7 @@ class Subscriptions:
         self._ledger = ledger
         self._posting = Posting(ledger)
         self._store = store
-        self._fee = fee
+        self._fees = fees
         self._epoch_ms = epoch_ms
 
     @asynccontextmanager
@@ -302,7 +302,7 @@ class Subscriptions:
             match effect:
                 case Settle(window):
                     meters = await self._store.unsettled(tx, before.key)
-                    owed = subscriptions.charges(before.tariff, meters, self._fee)
+                    owed = subscriptions.charges(before.tariff, meters, self._fees.at(before.window_at))
                     for payee, _ in owed:
                         await self._ledger.open_accounts(tx, accounts_of(payee))
                     moved = collect(before.key, window, before.held, owed)

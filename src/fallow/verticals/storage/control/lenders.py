@@ -38,7 +38,7 @@ class Lenders:
 
     def __init__(self, ground: ControlGround) -> None:
         self._net = ground.net
-        self._fee_ppm = ground.fee_ppm
+        self._fees = ground.fees
         self._clock: Clock = ground.clock
         self._database: Database = ground.database
 
@@ -67,7 +67,7 @@ class Lenders:
             node=row["node"],
             limit_bytes=row["limit_bytes"],
             seen_ms=row["seen_ms"],
-            statement=statement_of(said, self._net, row["node"], now, self._fee_ppm),
+            statement=statement_of(said, self._net, row["node"], now, self._fees.at(now).fee_ppm),
             alerts=alerts,
         )
 

@@ -44,7 +44,7 @@ class Statements:
 
     def __init__(self, ground: ControlGround, nodes: Nodes) -> None:
         self._net = ground.net
-        self._fee_ppm = ground.fee_ppm
+        self._fees = ground.fees
         self._sign: Sign = ground.sign
         self._clock: Clock = ground.clock
         self._database: Database = ground.database
@@ -78,7 +78,10 @@ class Statements:
     def _sealed(self, rows: Sequence[Row], lenders: dict[int, Lender]) -> list[tuple[bytes, bytes]]:
         now = self._clock.now_ms()
         nodes = [(row, lenders[row["alias"]].node) for row in rows]
-        return [(node, statement_of(row, self._net, node, now, self._fee_ppm).seal(self._sign)) for row, node in nodes]
+        return [
+            (node, statement_of(row, self._net, node, now, self._fees.at(now).fee_ppm).seal(self._sign))
+            for row, node in nodes
+        ]
 
     async def _tell(self, node: bytes, statement: bytes) -> None:
         try:
