@@ -14,7 +14,7 @@ import pytest
 from tests.sim.planted import PLANTED, Patch
 from tests.sim.world import Failure, run
 
-SEEDS = 200
+SEEDS, HUNTED = 100, 200
 CHUNK = 20
 TROUBLES = {
     "crash", "stop", "leave", "pause", "ban", "disk", "clock", "cut", "bus", "data", "store", "novelty",
@@ -59,7 +59,7 @@ def test_a_planted_bug_is_found(
     plant(monkeypatch)
 
     def hunt() -> None:
-        for seed in range(SEEDS):
+        for seed in range(HUNTED):
             run(seed)
 
     with pytest.raises(Failure, match="again: python -m tests") as caught:
