@@ -160,7 +160,7 @@ def duplicate_batch_taken(patch: Patch) -> None:
 
 def capacity_not_freed(patch: Patch) -> None:
     """A lease that ended keeps its node's resources."""
-    patch.setattr(Slot, "give_back", lambda self, lease: self.leases.pop(lease.id, None))
+    patch.setattr(Slot, "give_back", lambda self, lease, _now: self.leases.pop(lease.id, None))
 
 
 def capacity_sold_twice(patch: Patch) -> None:
