@@ -284,8 +284,8 @@ async def test_an_operator_sees_what_other_rules_would_have_come_to(running: Bro
         await page.goto("/operate/rules")
         await sign_in(page, OPERATOR_KEY)
         changed = page.get_by_role("region", name="What changed").get_by_role("row", name="held.withheld_ppm")
-        await expect(changed).to_contain_text("75 %, 33.3333 %")
-        await expect(page.get_by_role("row", name="Fee, of what buyers pay 10 %")).to_contain_text("fee_ppm = 100000")
+        await expect(changed).to_contain_text("75%, 33.3333%")
+        await expect(page.get_by_role("row", name="Fee, of what buyers pay 10%")).to_contain_text("fee_ppm = 100000")
         await expect(page.get_by_role("row", name="a terabyte of pieces for 720 hours")).to_contain_text("1.67 USD")
         await page.get_by_role("link", name="What if").first.click()
         compute = page.get_by_role("button", name="Compute")
@@ -397,3 +397,19 @@ async def test_every_page_can_be_used_by_everybody(
             wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert wide <= 0, f"{name} is wider than the screen"
             await picture(page, f"operator-{look}-{name}")
+
+
+async def test_on_a_phone_all_pages_are_in_one_line_that_a_keyboard_scrolls(running: Browser, url: str) -> None:
+    async with tab(running, url, viewport=PHONE, has_touch=True) as page:
+        await page.goto("/operate")
+        await sign_in(page, OPERATOR_KEY)
+        links = page.get_by_role("navigation", name="Explorer").get_by_role("link")
+        await expect(links.last).to_have_attribute("aria-current", "page")
+        await expect(links.last).to_be_in_viewport(ratio=0.95)  # it begins where the reader is
+        await expect(links.first).not_to_be_in_viewport()
+        assert len({box["y"] for link in await links.all() if (box := await link.bounding_box())}) == 1
+        await links.first.focus()
+        for link in await links.all():
+            await expect(link).to_be_focused()
+            await expect(link).to_be_in_viewport(ratio=0.95)
+            await page.keyboard.press("Tab")
