@@ -532,7 +532,7 @@ async def test_an_empty_network_says_what_to_do_and_one_that_is_away_says_so(exp
         await page.goto("/")
         await expect(page.get_by_text("no machine is here yet")).to_be_visible()
         await expect(page.get_by_text(f"fallow agent join {url}")).to_be_visible()
-        await expect(page.get_by_text("No epoch is closed yet.")).to_be_visible()
+        await expect(page.get_by_text("No epoch is closed yet.", exact=True)).to_be_visible()
         await picture(page, "empty")
         await page.get_by_role("navigation").get_by_role("link", name="Nodes").click()
         await expect(page.get_by_text("No machine is on the market.")).to_be_visible()
