@@ -489,12 +489,34 @@ async def test_what_was_spent_by_day_is_what_the_ledger_has_of_jobs_and_of_the_m
         await expect(page.get_by_text("fallow run script.py")).to_be_visible()
 
 
-async def test_what_the_network_says_in_english_is_marked_as_such_on_a_page_in_another_tongue(signed: Signed) -> None:
+async def test_an_error_is_told_in_japanese_and_what_the_network_says_in_english_is_marked_as_such(
+    signed: Signed,
+) -> None:
+    """Also what has no Japanese sentence: then the network's own stands there, unfolded."""
+
+    async def new(route: Route) -> None:
+        await route.fulfill(status=409, json={"code": "new.code", "message": "It has 7 of them.", "hint": "Take one."})
+
     async with browser() as running, tab(running, signed.url, locale="ja-JP") as page:
         await page.goto("/jobs/new")
+        await page.route(
+            "**/v1/session", lambda route: new(route) if route.request.method == "POST" else route.continue_()
+        )
         await page.locator("#key").fill("fk_wrong")
         await page.keyboard.press("Enter")
-        await expect(page.locator(".trouble p[lang=en]").first).to_be_visible()
+        trouble = page.locator(".trouble")
+        await expect(trouble.locator("p[lang=en]")).to_have_text(["It has 7 of them.", "Take one."])
+        await expect(trouble.locator("details")).to_have_count(0)
+        await page.unroute_all()
+        await page.keyboard.press("Enter")
+        await expect(trouble).to_contain_text("この API キーは使えません。")
+        await expect(trouble).to_contain_text("コード: auth.key")
+        own = trouble.locator("p[lang=en]").first
+        await expect(own).to_be_hidden()
+        assert await barriers(page) == []
+        await trouble.locator("summary").press("Enter")
+        await expect(own).to_be_visible()
+        assert await barriers(page) == []
         await page.locator("#key").fill(BUYER_KEY)
         await page.keyboard.press("Enter")
         await page.locator("button.primary").click()

@@ -284,8 +284,8 @@ async def test_an_operator_sees_what_other_rules_would_have_come_to(running: Bro
         await page.goto("/operate/rules")
         await sign_in(page, OPERATOR_KEY)
         changed = page.get_by_role("region", name="What changed").get_by_role("row", name="held.withheld_ppm")
-        await expect(changed).to_contain_text("75 %, 33.3333 %")
-        await expect(page.get_by_role("row", name="Fee, of what buyers pay 8 %")).to_be_visible()
+        await expect(changed).to_contain_text("75%, 33.3333%")
+        await expect(page.get_by_role("row", name="Fee, of what buyers pay 8%")).to_be_visible()
         await expect(page.get_by_role("row", name="a terabyte of pieces for 720 hours")).to_contain_text("1.67 USD")
         await page.get_by_role("link", name="What if").first.click()
         compute = page.get_by_role("button", name="Compute")
@@ -313,7 +313,7 @@ async def test_who_sets_the_fee_is_told_first_what_an_owner_has_of_a_dollar(runn
     async with tab(running, url) as page:
         await page.goto("/operate/rules")
         await sign_in(page, VIEWER_KEY)
-        await expect(page.get_by_role("row", name="Fee, of what buyers pay 8 %")).to_be_visible()
+        await expect(page.get_by_role("row", name="Fee, of what buyers pay 8%")).to_be_visible()
         await expect(page.get_by_role("button", name="Set the fee")).to_have_count(0)
     async with tab(running, url) as page:
         await page.goto("/operate/rules")
@@ -321,10 +321,10 @@ async def test_who_sets_the_fee_is_told_first_what_an_owner_has_of_a_dollar(runn
         await page.get_by_label("Fee (%)").fill("12")
         await page.get_by_role("button", name="Set the fee").click()
         meant = page.get_by_text(
-            "an owner will have 0.88 USD; now he has 0.92 USD. Of the fee, 20 % goes to the reserve."
+            "an owner will have 0.88 USD; now he has 0.92 USD. Of the fee, 20% goes to the reserve."
         )
         await expect(meant).to_contain_text("it holds in a day")
-        following = page.get_by_text("12 %, of which 20 % for the reserve.")
+        following = page.get_by_text("12%, of which 20% for the reserve.")
         await expect(following).to_have_count(0)
         await page.get_by_role("button", name="Yes, do it").click()
         await expect(following).to_be_visible()
@@ -336,7 +336,7 @@ async def test_who_sets_the_fee_is_told_first_what_an_owner_has_of_a_dollar(runn
         await expect(page.get_by_text("It holds at once")).to_be_visible()
         await page.get_by_role("button", name="Yes, do it").click()
         await expect(following).to_have_count(0)
-        await expect(page.get_by_role("row", name="Fee, of what buyers pay 8 %")).to_be_visible()
+        await expect(page.get_by_role("row", name="Fee, of what buyers pay 8%")).to_be_visible()
 
 
 async def test_whoever_is_banned_is_found_behind_the_first_page_and_an_action_sent_again_is_the_same(
@@ -427,3 +427,19 @@ async def test_every_page_can_be_used_by_everybody(
             wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert wide <= 0, f"{name} is wider than the screen"
             await picture(page, f"operator-{look}-{name}")
+
+
+async def test_on_a_phone_all_pages_are_in_one_line_that_a_keyboard_scrolls(running: Browser, url: str) -> None:
+    async with tab(running, url, viewport=PHONE, has_touch=True) as page:
+        await page.goto("/operate")
+        await sign_in(page, OPERATOR_KEY)
+        links = page.get_by_role("navigation", name="Explorer").get_by_role("link")
+        await expect(links.last).to_have_attribute("aria-current", "page")
+        await expect(links.last).to_be_in_viewport(ratio=0.95)  # it begins where the reader is
+        await expect(links.first).not_to_be_in_viewport()
+        assert len({box["y"] for link in await links.all() if (box := await link.bounding_box())}) == 1
+        await links.first.focus()
+        for link in await links.all():
+            await expect(link).to_be_focused()
+            await expect(link).to_be_in_viewport(ratio=0.95)
+            await page.keyboard.press("Tab")

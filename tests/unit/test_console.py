@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
 import re
 from collections import Counter
 from collections.abc import AsyncIterator
 from itertools import chain
+from typing import get_args
 
 import httpx2
 import msgspec
 import pytest
 
+from fallow.domain.calls.actions import What
+from fallow.domain.errors import KINDS
 from fallow.domain.field_map import Tally
 from fallow.domain.places import RESOLUTION_MAX, near, parent, read_cell
 from fallow.http.console import FOLDER, MEDIA_TYPES, PAGE, built, policy
@@ -221,3 +225,47 @@ def test_no_word_of_the_console_is_in_two_files_where_one_would_hide_the_other(t
     words = [re.findall(r"^  (\w+)(?=[:(])", file.read_text("utf-8"), re.MULTILINE) for file in files]
     assert all(words)
     assert [word for word, times in Counter(chain.from_iterable(words)).items() if times > 1] == []
+
+
+def test_every_japanese_sentence_of_an_error_is_for_a_code_that_the_network_answers_with() -> None:
+    text = (ROOT / "web/src/words/errors.ja.ts").read_text("utf-8")
+    told = dict(re.findall(r'^  "?([\w.]+)"?: "(.+)",$', text, re.MULTILINE))
+    assert len(told) == text.count('",\n') >= 60  # none is there twice, and none was overlooked
+    assert sorted(told.keys() - _codes()) == []
+    assert [code for code, said in told.items() if not re.search("[ぁ-ん].*。", said)] == []
+
+
+def _codes() -> set[str]:
+    """Codes that the sources raise, that the framework's own refusals have, and S3's."""
+    found: set[str] = set()
+    for file in (ROOT / "src/fallow").rglob("*.py"):
+        tree = ast.parse(file.read_text("utf-8"))
+        names = {
+            target.id: one.value.value
+            for one in tree.body
+            if isinstance(one, ast.Assign) and isinstance(one.value, ast.Constant) and isinstance(one.value.value, str)
+            for target in one.targets
+            if isinstance(target, ast.Name)
+        }
+        for one in ast.walk(tree):
+            if isinstance(one, ast.Call) and isinstance(one.func, ast.Name) and one.func.id in KINDS and one.args:
+                found |= _told(one.args[0], names)
+    refused = (ROOT / "src/fallow/http/errors.py").read_text("utf-8")
+    by_s3 = (ROOT / "src/fallow/verticals/storage/gateway/errors.py").read_text("utf-8")
+    return {
+        *found,
+        *re.findall(r'"((?:http|rate)\.\w+|internal)"', refused),
+        *(f"s3.{name}" for name in re.findall(r'^    "(\w+)": \(\d{3}, ', by_s3, re.MULTILINE)),
+    }
+
+
+def _told(code: ast.expr, names: dict[str, str]) -> set[str]:
+    """The codes that an error's first argument can be: itself, its name, or one for each deed of operators."""
+    match code:
+        case ast.Constant(value=str(text)):
+            return {text}
+        case ast.Name(id=name) if name in names:
+            return {names[name]}
+        case ast.JoinedStr(values=[ast.FormattedValue(), ast.Constant(value=str(text))]):
+            return {what.removeprefix("un") + text for what in get_args(What)}
+    return set()

@@ -18,9 +18,13 @@ export function short(value: number): string {
   }).format(value);
 }
 
-export function percent(part: number, whole: number): string {
+export function percent(part: number, whole: number, digits = 1): string {
   if (!whole) return NONE;
-  return new Intl.NumberFormat(locale(), { style: "percent", maximumFractionDigits: 1 }).format(part / whole);
+  return new Intl.NumberFormat(locale(), { style: "percent", maximumFractionDigits: digits }).format(part / whole);
+}
+
+export function unit(value: number, of: "celsius" | "millisecond"): string {
+  return new Intl.NumberFormat(locale(), { style: "unit", unit: of, maximumFractionDigits: 0 }).format(value);
 }
 
 /** Micro-US-dollars, with two digits behind the point or as many as a small sum needs. */
@@ -32,7 +36,7 @@ export function dollars(micro: bigint | number): string {
 }
 
 /** Millionths, as a share of a hundred. */
-export const percentOf = (ppm: number): string => `${number(ppm / 1e4, 4)} %`;
+export const percentOf = (ppm: number): string => percent(ppm, 1e6, 4);
 
 /** 10^18 units are one token. */
 export function tokens(units: bigint): string {

@@ -1,7 +1,7 @@
 /** A provider's machines that lend disks: how the network counts, audits and pays each, and what is wrong before it costs him. */
 import type { Words } from "../words/en";
 import { send } from "./api";
-import { bytes, dollars, NONE, number, percent, when } from "./format";
+import { bytes, dollars, NONE, number, percent, unit, when } from "./format";
 import { pages } from "./pages";
 
 const LENDERS_MAX = 2000;
@@ -51,7 +51,7 @@ const score = (ppm: number): string => number(ppm / PPM, 4);
 export function lentAlerts(lender: Lender | undefined, w: Words): string[] {
   return (lender?.alerts ?? []).map((alert) => {
     const says = w.lentAlert[alert.code]?.(facts(lender as Lender)) ?? alert.text;
-    const shown = alert.evidence.map((one) => w.lentEvidence(when(one.asked_ms), one.piece ? hexOf(one.piece).slice(0, 12) : "", one.found, number(one.took_ms)));
+    const shown = alert.evidence.map((one) => w.lentEvidence(when(one.asked_ms), one.piece ? hexOf(one.piece).slice(0, 12) : "", one.found, unit(one.took_ms, "millisecond")));
     return [`${w.lentKind[alert.kind] ?? alert.kind}, ${when(alert.at_ms)}: ${says} (${alert.code})`, ...shown].join(" ");
   });
 }

@@ -1,6 +1,6 @@
 /** Rules that epochs were closed under, as a reader sees them: since when, what changed, and in which units. */
 import type { EpochView, Policy } from "./api";
-import { dollars, number, tokens } from "./format";
+import { dollars, percent, tokens } from "./format";
 
 /** Parameters that are amounts of the token: 32 bytes in hex. */
 const AMOUNTS = new Set(["cap", "base", "first_year", "net_cap"]);
@@ -80,7 +80,7 @@ function flat(prefix: string, table: Record<string, unknown>): Parameter[] {
 export function shown(name: string, value: string): string {
   const last = name.split(".").pop() ?? name;
   if (AMOUNTS.has(last) && /^[0-9a-f]{64}$/.test(value)) return tokens(BigInt(`0x${value}`));
-  if (last.endsWith(SHARE)) return value && value.split(", ").map((one) => `${number(Number(one) / 1e4, 4)} %`).join(", ");
+  if (last.endsWith(SHARE)) return value && value.split(", ").map((one) => percent(Number(one), 1e6, 4)).join(", ");
   return last === "price" ? dollars(Number(value)) : value;
 }
 

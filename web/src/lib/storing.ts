@@ -39,7 +39,7 @@ async function complete(path: string, uploadId: string, body: string): Promise<v
   const ended = await ask({ method: "POST", path, query: { uploadId } }, { body, type: "application/xml" });
   // A gateway that begins to answer before it has put the parts together can only say so in its answer.
   const [fault] = elements(ended, "Error");
-  if (fault) throw new Failed(`s3.${text(fault, "Code")}`, text(fault, "Message"));
+  if (fault) throw new Failed(`s3.${text(fault, "Code")}`, text(fault, "Message"), "", ended.status);
 }
 
 async function parts(path: string, uploadId: string, file: Blob, { progress, signal }: Going): Promise<string[]> {

@@ -16,7 +16,7 @@ export async function whatIf(asked: Asked, signal: AbortSignal, each: (epoch: Wh
       if (name === "result") return data as WhatIfResult;
       if (name === "error") {
         const error = data as { code: string; message: string; hint?: string };
-        throw new Failed(error.code, error.message, error.hint);
+        throw new Failed(error.code, error.message, error.hint, 200); // of a stream that had begun well
       }
     }
   } catch (error) {

@@ -36,11 +36,13 @@ export const en = {
   offlineDone: "Nobody has said whether it was done. When the network answers again, look, and do it anew if it was not.",
   troubleTitle: "This could not be shown",
   code: "Code",
+  networkSays: "What the network says",
   /** What this page finds out by itself, or says better than the network does, by its code. */
   ownTrouble: {
     "bus.timeout": "A part of the network did not answer in time: it is busy, or has just been started. Ask again in a moment.",
     "result.unreadable": "What the machine left is no result.",
     "console.program": "Choose a program first.",
+    http: "The answer is none of this network's gateway: something before it may be in the way. Ask again in a moment.",
     "console.large": "The file is larger than this page reads. Download it.",
   } as Record<string, string>,
   more: "Show more",

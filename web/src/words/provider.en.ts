@@ -1,4 +1,5 @@
 /** What is said to providers, in English. */
+import { percent, unit } from "../lib/format";
 import type { Lent } from "../lib/lenders";
 import { HOT_C_MAX, type Form } from "../lib/own-rules";
 
@@ -52,7 +53,7 @@ export const providerEn = {
     "storage.audits_unknown": (s: Lent) => `Audits of the lent disk end in errors: their score is ${s.errors}, and below ${s.errorsBelow} nothing new comes; after seven days so it counts as lost.`,
     "storage.away": (s: Lent) => `The lent disk was there in ${s.there} of the last thirty days; below ${s.thereBelow} nothing new comes.`,
   } as Record<string, (s: Lent) => string>,
-  lentEvidence: (time: string, piece: string, found: string, took: string) => `Asked ${time}${piece ? ` for piece ${piece}` : ""}: ${found}, after ${took} ms.`,
+  lentEvidence: (time: string, piece: string, found: string, took: string) => `Asked ${time}${piece ? ` for piece ${piece}` : ""}: ${found}, after ${took}.`,
   rules: "Rules and price",
   rulesText: "Whoever signs in for this account may ask. The machine takes what is as strict as its own file, setting by setting, and nothing looser. A new price counts for new leases; what runs keeps its own.",
   rulesOff: "This machine takes no rules from here, and tells none. To let its account ask for stricter ones, and for a price, type on it:",
@@ -88,9 +89,9 @@ export const providerEn = {
   rulesSay: (form: Form) =>
     `${[
       form.away ? `only after ${form.away} idle minutes` : "",
-      `at most ${form.cores} % of the cores and ${form.memory} % of the memory`,
-      form.others < 100 ? `only while other programs take less than ${form.others} %` : "",
-      form.hot < HOT_C_MAX ? `only below ${form.hot} °C` : "",
+      `at most ${percent(form.cores, 100)} of the cores and ${percent(form.memory, 100)} of the memory`,
+      form.others < 100 ? `only while other programs take less than ${percent(form.others, 100)}` : "",
+      form.hot < HOT_C_MAX ? `only below ${unit(form.hot, "celsius")}` : "",
       form.hours.trim() ? `only ${form.hours.trim()}` : "",
       form.battery ? "on battery, too" : "never on battery",
       form.metered ? "on metered links, too" : "never on a metered link",

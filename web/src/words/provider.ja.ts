@@ -1,4 +1,5 @@
 /** The same sentences in Japanese. */
+import { percent, unit } from "../lib/format";
 import { HOT_C_MAX } from "../lib/own-rules";
 import type { providerEn } from "./provider.en";
 
@@ -52,7 +53,7 @@ export const providerJa: typeof providerEn = {
     "storage.audits_unknown": (s) => `貸し出し中のディスクの監査がエラーで終わっています。スコアは ${s.errors} です。${s.errorsBelow} を下回ると新しいデータは来ず、7 日続くと失われたものとして扱われます。`,
     "storage.away": (s) => `貸し出し中のディスクの直近 30 日の稼働率は ${s.there} です。${s.thereBelow} を下回ると新しいデータは来ません。`,
   },
-  lentEvidence: (time, piece, found, took) => `${time} の質問${piece ? `（断片 ${piece}）` : ""}：${found}、${took} ms。`,
+  lentEvidence: (time, piece, found, took) => `${time} の質問${piece ? `（断片 ${piece}）` : ""}：${found}、${took}。`,
   rules: "ルールと価格",
   rulesText: "このアカウントでサインインした人は誰でも依頼できます。機器は項目ごとに、自身のファイルと同じかより厳しい内容だけを受け入れ、緩い内容は受け入れません。新しい価格は新しいリースに適用され、実行中のものは元の価格のままです。",
   rulesOff: "この機器はここからのルールを受け付けず、自身のルールも伝えません。より厳しいルールと価格の依頼を許可するには、機器上で次を入力してください。",
@@ -88,9 +89,9 @@ export const providerJa: typeof providerEn = {
   rulesSay: (form) =>
     `${[
       form.away ? `離席から ${form.away} 分後のみ` : "",
-      `コアの ${form.cores}% とメモリの ${form.memory}% まで`,
-      form.others < 100 ? `他のプログラムの使用率が ${form.others}% 未満の間のみ` : "",
-      form.hot < HOT_C_MAX ? `${form.hot} °C 未満のみ` : "",
+      `コアの ${percent(form.cores, 100)} とメモリの ${percent(form.memory, 100)} まで`,
+      form.others < 100 ? `他のプログラムの使用率が ${percent(form.others, 100)} 未満の間のみ` : "",
+      form.hot < HOT_C_MAX ? `${unit(form.hot, "celsius")} 未満のみ` : "",
       form.hours.trim() ? `${form.hours.trim()} のみ` : "",
       form.battery ? "バッテリー駆動中も可" : "バッテリー駆動中は不可",
       form.metered ? "従量制回線も可" : "従量制回線は不可",
