@@ -44,7 +44,7 @@ PREFIXES = st.lists(st.sampled_from(UNITS), max_size=2).map(b"".join)
 SIZES = st.integers(1, 9)
 LIMITS = st.sampled_from((1, 2, 3, 1000))
 
-MAX_EXAMPLES = 30
+MAX_EXAMPLES = 20
 PAGES_MAX = 1000
 _buckets = count(1)
 ReplyT = TypeVar("ReplyT")

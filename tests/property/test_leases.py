@@ -296,5 +296,5 @@ class LeaseMachine(RuleBasedStateMachine):
             assert lease.reason
 
 
-LeaseMachine.TestCase.settings = settings(max_examples=3 * settings().max_examples, stateful_step_count=30)
+LeaseMachine.TestCase.settings = settings(max_examples=2 * settings().max_examples, stateful_step_count=30)
 TestLeases = LeaseMachine.TestCase

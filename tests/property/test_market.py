@@ -394,5 +394,5 @@ class MarketMachine(RuleBasedStateMachine):
         world.sent.proposals.clear()
 
 
-MarketMachine.TestCase.settings = settings(max_examples=6 * settings().max_examples, stateful_step_count=60)
+MarketMachine.TestCase.settings = settings(max_examples=4 * settings().max_examples, stateful_step_count=60)
 TestMarket = MarketMachine.TestCase

@@ -80,7 +80,7 @@ def allowed(call: Call[Any], held: list[Caveat], now_ms: int) -> Call[Any] | Non
         return None
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.lists(caveats(), max_size=4), caveats(), asked(), times)
 def test_no_narrowing_ever_allows_more(held: list[Caveat], one: Caveat, call: Call[Any], now_ms: int) -> None:
     for at in range(len(held) + 1):
@@ -99,7 +99,7 @@ def _new_alone(call: Any) -> Any:
     return msgspec.structs.replace(call, only_if=msgspec.structs.replace(only_if, absent=True))
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(caveats(), asked(), times)
 def test_what_is_allowed_is_what_the_plain_names_say(one: Caveat, call: Call[Any], now_ms: int) -> None:
     """The oracle knows names, the network does not."""

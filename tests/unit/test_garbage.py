@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fallow.bootstrap.garbage import FULL_EVERY_MS, short_collections
+from fallow.bootstrap.garbage import FULL_EVERY_MS, MUCH, short_collections
 
 
 class Cycle:
@@ -77,3 +77,18 @@ async def test_what_is_young_and_held_by_cycles_alone_goes_at_once() -> None:
         gone = weakref.ref(Cycle())
         await clock.step(1_000)
         assert gone() is None
+
+
+async def test_much_that_comes_at_once_is_set_aside_without_a_look() -> None:
+    gc.disable()
+    clock = StepClock()
+    async with short_collections(clock):
+        assert not gc.isenabled()  # nothing is searched in between
+        await clock.step(1_000)
+        gone, much = weakref.ref(Cycle()), [[number] for number in range(2 * MUCH)]
+        await clock.step(1_000)
+        assert gone() is not None
+        assert len(much) == 2 * MUCH
+        await clock.step(FULL_EVERY_MS)
+        assert gone() is None
+    assert gc.isenabled()

@@ -137,7 +137,7 @@ async def answered(
     return int(desk.sent[0]["status"]), desk.body
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.sampled_from(["GET", "PUT", "POST", "DELETE", "HEAD", "OPTIONS", "PATCH"]),
     st.sampled_from(
