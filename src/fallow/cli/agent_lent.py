@@ -26,7 +26,7 @@ def lent(*, home: Home = DEFAULT_HOME, json: Json = False) -> None:
     Warnings come with the evidence. The agent has to run.
     """
     from fallow.agent import control  # noqa: PLC0415 - heavy, and not needed for the help
-    from fallow.ports.vertical.worker import Overview  # noqa: PLC0415
+    from fallow.ports.vertical.worker import Overview  # noqa: PLC0415 - heavy, and not for the help
 
     folder = home.expanduser()
     found = asyncio.run(control.ask(folder / "agent.sock", "lent"))
