@@ -396,16 +396,18 @@ async def test_files_in_memory_are_bounded(case: PythonCase, limited_by: str) ->
 async def test_a_fork_bomb(case: PythonCase, limited_by: str) -> None:
     finished = await case.run(
         """
-        import os
-        count = 0
-        while True:
-            try:
-                if os.fork() == 0:
-                    while True: os.fork()
-                count += 1
-            except OSError:
-                print(count, flush=True)
-                raise
+        import os, sys, time
+        if os.fork() == 0:
+            while True:
+                try:
+                    os.fork()
+                except OSError:
+                    time.sleep(0.01)
+        most, until = 0, time.monotonic() + 2
+        while time.monotonic() < until:
+            most = max(most, sum(name.isdecimal() for name in os.listdir("/proc")))
+        print(most, flush=True)
+        sys.exit(1)
         """,
         args=[f"mark-of-forks-{limited_by}"],
         time_limit_s=10,
@@ -413,8 +415,10 @@ async def test_a_fork_bomb(case: PythonCase, limited_by: str) -> None:
     assert not finished.ok
     assert finished.caused_by == "buyer"
     assert left_over(f"mark-of-forks-{limited_by}") == []
-    if out := case.stdout(finished).split():
-        assert int(out[0]) <= sandbox.PROCESSES_MAX, limited_by
+    # The first of all may not come to count in time: it has one share of the processor among all that it made.
+    if out := case.stdout(finished):
+        # One more where each process is limited by itself: the first of the sandbox counts as another user's.
+        assert sandbox.PROCESSES_MAX // 2 < int(out) <= sandbox.PROCESSES_MAX + (limited_by == "rlimits"), limited_by
 
 
 async def test_the_disk_cannot_be_filled(case: PythonCase) -> None:
