@@ -10,6 +10,7 @@ from itertools import accumulate
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from fallow.domain.errors import InvalidInput, Unavailable
+from fallow.verticals.storage.control.health import Holder
 from fallow.verticals.storage.core.layout import Layout
 from fallow.verticals.storage.core.profiles import LAB, PROFILES, WIDE, Profile
 
@@ -23,28 +24,8 @@ UNASKED: Final = (WIDE, LAB)
 it. `small` keeps less than `lab` where nodes come and go: who has nodes that stay asks for it."""
 
 
-class Candidate(Protocol):
+class Candidate(Holder, Protocol):
     """A node that could take a piece. All whose `network` is not known ("") count as one network: they may be one."""
-
-    @property
-    def alias(self) -> int:
-        """Its short name."""
-        ...
-
-    @property
-    def account(self) -> bytes:
-        """Its owner."""
-        ...
-
-    @property
-    def network(self) -> str:
-        """Where it connects from, as the network itself sees it."""
-        ...
-
-    @property
-    def country(self) -> str:
-        """Where it is, by its owner's word."""
-        ...
 
     @property
     def room_bytes(self) -> int:

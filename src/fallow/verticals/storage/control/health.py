@@ -24,12 +24,12 @@ class Holder(Protocol):
 
     @property
     def network(self) -> str:
-        """Where it connects from; all that are not known ("") count as one."""
+        """Where it connects from, as the network itself sees it; all that are not known ("") count as one."""
         ...
 
     @property
     def country(self) -> str:
-        """Where it is."""
+        """Where it is, by its owner's word."""
         ...
 
 
