@@ -7,14 +7,17 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from fallow.verticals.storage.control.nodes import ONLINE_MS
 from fallow.verticals.storage.control.recovering import STRANGE_MS
 from fallow.verticals.storage.control.segments import LATE_MS
 from fallow.verticals.storage.core.calls.segments import Plan
 from fallow.verticals.storage.core.orders import PieceClaim
+from tests.engines import Engines
 from tests.epoch_files import NET
-from tests.integration.test_storage_restored import Rolled, places_audited
+from tests.integration.test_storage_restored import places_audited
 from tests.places_world import STREAM, Machine, machines, signing
 from tests.repair_world import RepairWorld, payload_of, pieces_of, repair_world
+from tests.rolled import Rolled
 
 PAYLOAD = payload_of(200_000)
 
@@ -29,9 +32,9 @@ async def world(postgres_dsn: str) -> AsyncIterator[RepairWorld]:
 class Moved:
     """A segment that is stored, then known by a backup; five of its eight nodes leave, two and three at a time."""
 
-    def __init__(self, world: RepairWorld) -> None:
+    def __init__(self, world: RepairWorld, engines: Engines) -> None:
         self.world = world
-        self.rolled = Rolled(world)
+        self.rolled = Rolled(world, engines)
         self.plan: Plan
         self.whole: list[bytes] = []
 
@@ -72,9 +75,9 @@ class Moved:
 
 
 @pytest.fixture
-async def moved(world: RepairWorld) -> Moved:
+async def moved(world: RepairWorld, engines: Engines) -> Moved:
     """See `Moved`."""
-    made = Moved(world)
+    made = Moved(world, engines)
     await made.since()
     return made
 
@@ -93,6 +96,27 @@ async def test_what_repairs_moved_since_is_found_where_too_few_others_are_left(
     live = {one.id for one in await moved.holders()}
     assert len(live & moved.first) == 3
     assert len(await places_audited(world)) == 8, "they are audited as all others"
+
+
+async def test_who_reads_does_not_wait_until_the_nodes_before_count_as_lost(world: RepairWorld, moved: Moved) -> None:
+    await moved.rolled.back()
+    world.restart()
+    await world.collect()
+    async with world.database.transaction() as tx:
+        (row,) = await tx.fetch("SELECT nodes FROM storage.segment")
+        before = [world.machines[one.node] for one in (await world.places.nodes.of(tx, row["nodes"])).values()]
+    there = {one.node for one in world.places.nodes.there()}
+    assert {one.id for one in before} == moved.first <= there, "whoever it does not hear may come any moment"
+    fourth = next(one for one in before if one.away)
+    world.come_back(fourth)
+    await world.tell()
+    assert await world.adopting.adopt() == 0, "what can be read waits for repair to ask for it"
+    assert await world.count("repair") == 0
+    world.leave(fourth)
+    await world.pass_time(ONLINE_MS + 1)
+    assert await world.adopting.adopt() == 5
+    assert sum(piece is not None for piece in await moved.pieces()) == 8
+    assert await world.find() == 0
 
 
 async def test_it_is_found_in_the_trash_too_where_the_object_was_deleted_since(

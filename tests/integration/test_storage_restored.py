@@ -1,7 +1,5 @@
 """The database goes back to an earlier time, nodes do not: what was acknowledged before comes back, nothing goes."""
 
-# ruff: noqa: D102 - the names of the steps say what they do
-
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
@@ -11,39 +9,17 @@ import pytest
 from fallow.domain.errors import Conflict
 from fallow.verticals.storage.control.inspection_rows import InspectionRows
 from fallow.verticals.storage.control.recovering import AGAIN_MS_MAX, STRANGE_MS, TRIES_MAX, recovering_in
+from fallow.verticals.storage.core.layout import SEGMENT_BYTES, Layout
 from fallow.verticals.storage.core.questions import TakeBack, read_question
 from fallow.verticals.storage.core.reputation import DAY_MS
+from fallow.verticals.storage.core.tariff import EGRESS, STORED, cost_microusd
 from fallow.verticals.storage.core.upkeep import Inspect
+from tests.engines import Engines
+from tests.integration.test_storage_rolling import limits, next_hour
 from tests.places_world import HOUR_MS, World, machines, places_world
+from tests.rolled import Rolled
 
 A, B = b"A" * 16, b"B" * 16
-TABLES = ("begun", "segment", "dropped", "garbage", "change", "repair")
-
-
-class Rolled:
-    """What storage knew, to come back to."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-
-    async def keep(self) -> None:
-        await self.world.places.recovery.look()
-        async with self.world.database.transaction() as tx:
-            for table in TABLES:
-                await tx.execute(f"CREATE TABLE public.kept_{table} AS TABLE storage.{table}")
-
-    async def back(self) -> None:
-        """Have it as it was, on another timeline, and a process that has just started."""
-        async with self.world.database.transaction() as tx:
-            for table in TABLES:
-                await tx.execute(
-                    f"TRUNCATE storage.{table};"  # noqa: S608 - a test's
-                    f"INSERT INTO storage.{table} OVERRIDING SYSTEM VALUE SELECT * FROM public.kept_{table}"
-                )
-            await tx.execute("UPDATE storage.timeline SET name = 'another'")
-        self.world.places = self.world.process()
-        await self.world.tell()
-        await self.world.places.recovery.look()
 
 
 @pytest.fixture
@@ -56,11 +32,11 @@ async def world(postgres_dsn: str) -> AsyncIterator[World]:
 
 
 @pytest.fixture
-async def rolled(world: World) -> Rolled:
+async def rolled(world: World, engines: Engines) -> Rolled:
     """A was stored before, and was dropped since then; B was stored since then."""
     await world.store(stream=A)
     await world.keep(A)
-    rolled = Rolled(world)
+    rolled = Rolled(world, engines)
     await rolled.keep()
     await world.store(stream=B)
     await world.keep(B)
@@ -138,14 +114,14 @@ async def test_who_is_away_is_asked_when_he_is_back_and_not_audited_before(world
 
 @pytest.mark.parametrize(("waiting", "questions"), [(1000, [3]), (8, [1, 1, 1])])
 async def test_a_node_is_asked_for_many_pages_of_segments_at_once(
-    world: World, monkeypatch: pytest.MonkeyPatch, waiting: int, questions: list[int]
+    world: World, engines: Engines, monkeypatch: pytest.MonkeyPatch, waiting: int, questions: list[int]
 ) -> None:
     monkeypatch.setattr("fallow.verticals.storage.control.known_pieces.SEGMENTS_AT_ONCE", 1)
     monkeypatch.setattr("fallow.verticals.storage.control.recovering.WAITING_MAX", waiting)
     for stream in (A, B, b"C" * 16):
         await world.store(stream=stream)
         await world.keep(stream)
-    rolled = Rolled(world)
+    rolled = Rolled(world, engines)
     await rolled.keep()
     await rolled.back()
     machine = next(iter(world.machines.values()))
@@ -182,6 +158,37 @@ async def test_who_is_there_and_never_answers_is_audited_after_a_day(world: Worl
     assert silent.id in await places_audited(world)
 
 
+async def test_what_was_used_is_told_and_billed_once_though_hours_come_again_and_orders_are_handed_in_again(
+    world: World, engines: Engines
+) -> None:
+    await world.store(SEGMENT_BYTES, stream=A)
+    await world.keep(A)
+    machine, (first, second, third) = await limits(world)
+    await world.say(machine, world.served((first, 7_000_000)))
+    told = await next_hour(world)
+    rolled = Rolled(world, engines)
+    await rolled.keep()
+    await world.say(machine, world.served((first, 9_000_000), (second, 8_000_000)))
+    assert sum(one.used.get(EGRESS, 0) for one in await next_hour(world)) == 10_000_000
+    await rolled.back()
+    await world.say(machine, world.served((first, 7_000_000), (first, 12_000_000), (third, 1_000_000)))
+    await world.read_log()
+    world.clock.advance(720 * HOUR_MS)
+    told += await next_hour(world)
+
+    stored, egress = 723 * Layout(SEGMENT_BYTES, 4).piece_bytes, 13_000_000
+    for node in world.machines:
+        mine = [one for one in told if one.node == node]
+        assert sum(one.used[STORED] for one in mine) == stored
+        assert sum(one.used.get(EGRESS, 0) for one in mine) == (egress if node == machine.id else 0)
+        assert mine[1].begins == mine[0].ends
+    days = await world.usage()
+    assert sum(day.egress_bytes for day in days) == egress
+    assert 8 * stored - len(days) < sum(day.stored_byte_hours for day in days) <= 8 * stored
+    (paid,) = await world.owed()
+    assert paid.settled_microusd + paid.owed_microusd == 8 * cost_microusd(stored, 0) + cost_microusd(0, egress) > 200
+
+
 async def test_nothing_is_taken_for_a_stray_for_seven_days(world: World, rolled: Rolled) -> None:
     rows = InspectionRows(world.database, world.clock, world.registry)
     await rolled.back()
@@ -198,6 +205,7 @@ async def test_a_check_that_was_under_way_puts_nothing_into_the_trash(world: Wor
     rows, before, behind = InspectionRows(world.database, world.clock, world.registry), b"a" * 16, b"b" * 16
     await rows.ask(Inspect(account="", repair=True))
     assert await rows.take(before)
+    await rolled.keep()
     await rolled.back()
     assert not await rows.goes_on(before, 1)
     assert await rows.take(behind) is False, "it is done anew, and repairs nothing"

@@ -1,8 +1,11 @@
 """Pieces on a disk: they read back, the limit holds, accounts are what `du` says, trash can be taken back."""
 
+# ruff: noqa: D102 - the names of the steps say what they do
+
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -156,29 +159,72 @@ def test_what_is_purged_is_overwritten_at_once(tmp_path: Path) -> None:
     store.close()
 
 
-def test_the_limit_is_never_crossed_and_what_is_used_is_what_du_says(tmp_path: Path) -> None:
-    draw, time = random.Random(2), Time()
-    store = opened(tmp_path, time)
-    there: set[int] = set()
-    refused = 0
-    for number in range(150):
-        try:
-            put(store, number, draw.randbytes(draw.randrange(2_000_000)))
-            there.add(number)
-        except TooMuch:
-            refused += 1
-        if number % 10 == 9:
-            gone = draw.sample(sorted(there), len(there) // 8)
-            store.trash(map(piece_id, gone))
-            there -= set(gone)
-            time.now += 2 * DAY_MS
-            store.sweep()
-        on_disk = du(tmp_path)
+class Driven:
+    """A store, all that may be done with it, and what should be there; after each step the disk is looked at."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.draw, self.time = random.Random(2), Time()
+        self.store = opened(folder, self.time)
+        self.there: set[int] = set()
+        self.refused = 0
+        self._numbers = itertools.count()
+
+    def check(self) -> None:
+        on_disk = du(self.folder)
         assert on_disk <= LIMIT
-        assert abs(store.used_bytes - on_disk) <= on_disk // 100
-    assert refused
+        assert abs(self.store.used_bytes - on_disk) <= on_disk // 100
+
+    def put(self, *, whole: bool = True) -> None:
+        number, data = next(self._numbers), self.draw.randbytes(self.draw.randrange(2_000_000))
+        try:
+            with self.store.receive(piece_id(number), len(data)) as incoming:
+                self.check()
+                incoming.write(data[: len(data) // 2])
+                self.check()
+                if whole:
+                    incoming.write(data[len(data) // 2 :])
+                    incoming.commit(blake3(data).digest())
+                    self.there.add(number)
+        except TooMuch:
+            self.refused += 1
+
+    def give_up(self) -> None:
+        self.put(whole=False)
+
+    def trash(self) -> None:
+        gone = self._some()
+        self.store.trash(map(piece_id, gone))
+        self.store.take_back(map(piece_id, gone[:1]))
+        self.there.difference_update(gone[1:])
+
+    def purge(self) -> None:
+        gone = self._some()
+        self.store.purge(map(piece_id, gone))
+        self.there.difference_update(gone)
+
+    def sweep(self) -> None:
+        self.time.now += 3 * DAY_MS
+        self.store.sweep()
+
+    def restart(self) -> None:
+        self.store.close()
+        self.store = opened(self.folder, self.time)
+
+    def _some(self) -> list[int]:
+        return self.draw.sample(sorted(self.there), len(self.there) // 6)
+
+
+def test_the_limit_is_never_crossed_and_what_is_used_is_what_du_says(tmp_path: Path) -> None:
+    one = Driven(tmp_path)
+    steps = {one.put: 12, one.give_up: 3, one.trash: 2, one.purge: 1, one.sweep: 2, one.restart: 1}
+    for step in one.draw.choices([*steps], [*steps.values()], k=250):
+        step()
+        one.check()
+    assert one.refused
+    assert one.store.held(map(piece_id, sorted(one.there))) == [piece_id(number) for number in sorted(one.there)]
     assert sum(1 for _ in tmp_path.iterdir()) < 60
-    store.close()
+    one.store.close()
 
 
 def test_a_full_folder_of_small_pieces_keeps_to_its_limit_when_all_of_them_go(

@@ -19,6 +19,7 @@ from fallow.verticals.storage.core.orders import STEP_BYTES
 from fallow.verticals.storage.core.proofs import verify
 from fallow.verticals.storage.core.questions import Held, Page, Proof, Prove, Purge, Stock, TakeBack, Trash
 from fallow.verticals.storage.worker.answers import REST_S
+from fallow.verticals.storage.worker.moving import GET_STALLS, STALL_S
 from fallow.verticals.storage.worker.worker import HAND_IN_S, SWEEP_S
 from tests.storage_node import CHUNK_BYTES, CLIENT, PIECE, STRANGER, Client, Node, claim_of, node, order, sealed
 from tests.streams_world import NETWORK, OTHER, node_of
@@ -293,6 +294,26 @@ async def test_who_brings_a_piece_over_a_slow_line_is_not_given_up(tmp_path: Pat
         await talk.say(wire.Done(sealed(CLIENT, claim_of(DATA)), order(limit, len(DATA))))
         assert isinstance(await talk.hear(), wire.Stored)
         assert (await stock(made)).pieces == 1
+
+
+async def test_who_reads_a_piece_over_a_slow_line_is_not_given_up_and_who_reads_nothing_is(tmp_path: Path) -> None:
+    async with node(tmp_path) as (made, client):
+        assert isinstance(made.clock, FakeClock)
+        await client.put(made.terms.limit(1), DATA)
+        limit, came = made.terms.limit(2, "get"), b""
+        talk = client.open(wire.Get(sealed(NETWORK, limit), 0, len(DATA)))
+        while len(came) < len(DATA):
+            came += await take(talk, min(STEP_BYTES, len(DATA) - len(came)))
+            await talk.pay(limit, min(len(DATA), len(came) + STEP_BYTES))
+            for _ in range(STEP_BYTES // 1200):
+                await made.clock.advance(1)
+        assert came == DATA
+        assert not made.errors
+        still = client.open(wire.Get(sealed(NETWORK, made.terms.limit(3, "get")), 0, len(DATA)))
+        await take(still, STEP_BYTES)
+        for _ in range(int(STALL_S) * (GET_STALLS + 1)):
+            await made.clock.advance(1)
+        assert [error.code for error in made.errors] == ["storage.stalled"]
 
 
 async def test_who_dribbles_holds_no_room_for_long(tmp_path: Path) -> None:

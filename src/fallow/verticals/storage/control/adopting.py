@@ -5,7 +5,8 @@ such a piece is of shows in its id, and which number it has in the claim on it, 
 key for each number. So it is taken in as by a repair that need not bring anything: its node is written down as garbage,
 and one transaction puts it into the segment.
 
-Nodes are asked for the segments that need repair, whatever they were told to delete since; what is found on them
+Nodes are asked for the segments that need repair, and for those that cannot be read just now: who reads does not wait
+until the nodes of before count as lost. They are asked whatever they were told to delete since; what is found on them
 and not taken in is put back into their trash, as all garbage.
 """
 
@@ -22,7 +23,7 @@ import msgspec
 from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import Conflict, FallowError
 from fallow.ports.clock import Clock
-from fallow.ports.database import Database
+from fallow.ports.database import Database, Row
 from fallow.ports.vertical.control import Ask
 from fallow.verticals.storage.control import repair_rows
 from fallow.verticals.storage.control.health import Whereabouts
@@ -32,20 +33,24 @@ from fallow.verticals.storage.control.recovering import was_restored_lately
 from fallow.verticals.storage.control.repair_rows import Damaged
 from fallow.verticals.storage.core.auditing import claim_by
 from fallow.verticals.storage.core.orders import PieceId
+from fallow.verticals.storage.core.profiles import PROFILES
 from fallow.verticals.storage.core.questions import PIECES_AT_ONCE, ShowClaim, TakeBack
 
 LOOK_S: Final = 15.0
 REST_TIMES: Final = 4
-"""It rests so many times as long as it took: where many segments wait for repair, all nodes are asked for each."""
+"""It rests so many times as long as it took to look through all segments, and to ask all nodes for those it found."""
 NODES_AT_ONCE: Final = 8
-_QUEUED: Final = "SELECT segment FROM storage.repair WHERE segment > $1 ORDER BY segment LIMIT $2"
+_PAGE: Final = """
+SELECT s.id, s.nodes, s.profile, r.segment IS NOT NULL AS waits
+FROM storage.segment s LEFT JOIN storage.repair r ON r.segment = s.id WHERE s.id > $1 ORDER BY s.id LIMIT $2
+"""
 _PIECES: Final = msgspec.msgpack.Decoder(list[PieceId])
 _SEALED: Final = msgspec.msgpack.Decoder(bytes)
 _log = logging.getLogger(__name__)
 
 
 class Adopting:
-    """Goes through the segments that wait for repair, for as long as nodes may have what is not known here."""
+    """Goes through all segments, for as long as nodes may have what is not known here."""
 
     def __init__(self, *, net: str, clock: Clock, database: Database, nodes: Nodes, secrets: Secrets, ask: Ask) -> None:
         self._net = net
@@ -70,8 +75,9 @@ class Adopting:
             async with self._database.transaction() as tx:
                 if not await was_restored_lately(tx, self._clock.now_ms()):
                     return found
-                rows = await tx.fetch(_QUEUED, after, PIECES_AT_ONCE)
-            segments = [row["segment"] for row in rows]
+                rows = await tx.fetch(_PAGE, after, PIECES_AT_ONCE)
+            here = {one.alias for one in self._here()}
+            segments = [row["id"] for row in rows if row["waits"] or not _is_readable(row, here)]
             for segment, lenders in (await self._who_has(segments)).items():
                 try:
                     found += await self._adopt(segment, lenders)
@@ -79,7 +85,11 @@ class Adopting:
                     _log.info("segment %s: what was found is looked for again: %s", segment.hex(), error)
             if len(rows) < PIECES_AT_ONCE:
                 return found
-            after = segments[-1]
+            after = rows[-1]["id"]
+
+    def _here(self) -> list[Lender]:
+        """Nodes that are heard now, and whose pieces count."""
+        return [one for one in self._nodes.there() if self._nodes.is_online(one)]
 
     async def _who_has(self, segments: Sequence[bytes]) -> dict[bytes, list[Lender]]:
         """Which nodes that are there have a piece of each of these, be it in their trash, out of which they take it."""
@@ -109,17 +119,18 @@ class Adopting:
         Raises:
             Conflict: `storage.segment_changed`: somebody else has changed it meanwhile.
         """
-        there = {one.alias for one in self._nodes.there()}
+        heard = self._here()
+        aliases = {one.alias for one in heard}
         async with self._database.transaction() as tx:
             segment = await repair_rows.look_up(tx, id_)
             if segment is None:
                 return 0
             never = {*segment.nodes, *await repair_rows.hold(tx, segment)}
-            here = [one for one in lenders if one.alias in there and one.alias not in never]
+            here = [one for one in lenders if one.alias in aliases and one.alias not in never]
             if not here:
                 return 0
             named = await repair_rows.name(tx, segment, [one.alias for one in here], self._clock.now_ms())
-        known = Whereabouts(self._nodes.there())
+        known = Whereabouts(heard)
         lacking = set(range(len(segment.nodes))).difference(known.counted(segment.nodes, segment.countries))
         to: dict[int, int] = {}
         for one in here:
@@ -151,3 +162,7 @@ class Adopting:
             if claim is not None and (claim.net, claim.piece, claim.length) == (self._net, piece, length):
                 return number
         return None
+
+
+def _is_readable(row: Row, here: Collection[int]) -> bool:
+    return sum(alias in here for alias in row["nodes"]) >= PROFILES[row["profile"]].needed

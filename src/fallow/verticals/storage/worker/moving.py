@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
@@ -12,7 +13,7 @@ from fallow.ports.clock import Clock
 from fallow.ports.streams import Stream
 from fallow.ports.vertical.worker import Closed
 from fallow.verticals.storage.core import wire
-from fallow.verticals.storage.core.orders import OrderLimit, PieceReceipt, check_limit
+from fallow.verticals.storage.core.orders import STEP_BYTES, OrderLimit, PieceReceipt, check_limit
 from fallow.verticals.storage.core.serving import Bytes, Claimed, Event, GetSide, Ordered, PutSide
 from fallow.verticals.storage.worker.book import Book
 from fallow.verticals.storage.worker.outgoing import Outgoing
@@ -31,6 +32,8 @@ STALL_BYTES: Final = 64 << 10
 
 Who brings eighty pieces at a time over a line of 1 MBit/s is faster.
 """
+GET_STALLS: Final = STEP_BYTES // STALL_BYTES
+"""Of what is read, a node hears step by step, as it is paid: as slow a line makes it wait so many times as long."""
 
 SHUT: Final = frozenset({"owner.paused", "owner.leaving", "owner.metered", "owner.data_budget"})
 """Why an owner wants nothing moved at all: the machine or the line is his alone now.
@@ -87,16 +90,16 @@ class Moving:
 
     def __init__(self, ground: Ground, stream: Stream, portion: Callable[[], int]) -> None:
         self._moved = 0
-        self._seen: int | None = None
+        self._seen = deque[int](maxlen=1)
         self._ground = ground
         self._stream = stream
         self._portion = portion
 
     def give_up_if_still(self) -> None:
-        """Give it up where hardly anything has come or gone since this was asked last."""
-        if self._seen is not None and self._moved - self._seen < STALL_BYTES:
-            self._stream.reset(Unavailable("storage.stalled", "Next to nothing has moved for a minute."))
-        self._seen = self._moved
+        """Give it up where hardly anything has come or gone since this was asked before, once or `GET_STALLS` times."""
+        if len(self._seen) == self._seen.maxlen and self._moved - self._seen[0] < STALL_BYTES:
+            self._stream.reset(Unavailable("storage.stalled", "Next to nothing has moved for minutes."))
+        self._seen.append(self._moved)
 
     async def serve(self, request: bytes, client: bytes) -> None:
         """Do what is asked.
@@ -110,6 +113,7 @@ class Moving:
             self._ground.owner.check_new()
             await self._take(asked, self._limit(asked.limit, client))
         elif isinstance(asked, wire.Get):
+            self._seen = deque(maxlen=GET_STALLS)
             await self._give(asked, self._limit(asked.limit, client))
         else:
             raise InvalidInput("storage.message", "A stream begins with a put or a get.")
