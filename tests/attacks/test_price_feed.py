@@ -63,7 +63,8 @@ async def test_without_a_sound_price_a_burn_waits_and_says_why() -> None:
     view = await world.burns.price({})
     assert (view.price_microusd, view.waiting, await world.credits()) == (None, 1, 0)
     assert view.why == "2 sources have a fresh price, 3 are needed."
-    assert (await world.started(feeds=0).price({})).why == NO_FEEDS
+    told = await world.started(feeds=0).price({})
+    assert (told.code, told.why) == ("oracle.no_feeds", NO_FEEDS)
     world.burns = world.started()
     await world.fair(2)
     assert await world.burns.credit() == 1

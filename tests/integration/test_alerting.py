@@ -345,7 +345,7 @@ async def test_a_webhook_agrees_and_gets_what_failed_again_in_order(world: World
     await world.step()
     told = (await world.channels()).channels[0]
     assert (told.confirmed, told.secret, told.waiting) == (False, "", 1)
-    assert told.failure.startswith("alerts.challenge")
+    assert told.failure_code == "alerts.challenge"
     receiver.agrees = True
     await world.step(wait_ms(1) + 1)
     assert (await world.channels()).channels[0].confirmed
@@ -361,7 +361,9 @@ async def test_a_webhook_agrees_and_gets_what_failed_again_in_order(world: World
         receiver.status = status
         world.machine(state="offline")
         await world.step()
-        assert f"answered {status}" in (await world.channels()).channels[0].failure
+        (told,) = (await world.channels()).channels
+        assert told.failure_code == "alerts.webhook_answer"
+        assert f"answered {status}" in told.failure
     world.machine()
     await world.step()
     assert (await world.channels()).channels[0].waiting == 2

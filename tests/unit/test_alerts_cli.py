@@ -35,7 +35,9 @@ class Client(CannedClient):
     def set_alert_channel(self, way: Way, to: AlertsTo) -> ChannelView:
         """Take it as a network does."""
         view = ChannelView(kind=way, address=to.address, language=to.language, confirmed=False)
-        self.told = [msgspec.structs.replace(view, failed_at=1, waiting=1, failure="alerts.webhook: no.")]
+        self.told = [
+            msgspec.structs.replace(view, failed_at=1, waiting=1, failure_code="alerts.webhook", failure="no.")
+        ]
         return msgspec.structs.replace(view, secret=SECRET)
 
     def end_alert_channel(self, way: Way) -> None:

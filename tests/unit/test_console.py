@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator
 from itertools import chain
+from pathlib import Path
 from typing import get_args
 
 import httpx2
@@ -235,10 +236,85 @@ def test_every_japanese_sentence_of_an_error_is_for_a_code_that_the_network_answ
     assert [code for code, said in told.items() if not re.search("[ぁ-ん].*。", said)] == []
 
 
+def test_every_code_that_a_page_can_be_answered_with_has_a_japanese_sentence() -> None:
+    """Of the services that a browser reaches; what only other programs ask is named here."""
+    programs = {"burn", "custody", "delegation", "deposit", "install", "join", "owners_key", "receipt", "roll", "seed"}
+    programs |= {"rewards", "stake", "ticket", "timelock", "tls", "vote"}
+    feeds = {"price.no_feed", "price.old", "price.time", "price.too_often"}
+    services = ("alerts", "epochs", "market", "registry", "sender", "settle")
+    reached = (
+        "http",
+        *(f"services/{name}" for name in services),
+        "domain/rewards/oracle.py",
+        "adapters/webhook.py",
+        "adapters/mail.py",
+    )
+    codes = {code for code in _raised(*reached) | _noted() if code.partition(".")[0] not in programs} - feeds
+    assert len(codes) > 100
+    files = [ROOT / "web/src/words" / name for name in ("errors.ja.ts", "ja.ts", "buyer.ja.ts", "money.ja.ts")]
+    worded = {
+        code for file in files for code in re.findall(r'^ +"?([\w.]+)"?: "', file.read_text("utf-8"), re.MULTILINE)
+    }
+    assert sorted(codes - worded) == []
+
+
+def test_what_is_chosen_by_a_code_has_words_in_both_languages() -> None:
+    """The compiler does not miss these: they are no fields."""
+    english = sorted((ROOT / "web/src/words").glob("*en.ts"))
+    named = [
+        (file, name) for file in english for name in re.findall(r"^  (\w+): \{", file.read_text("utf-8"), re.MULTILINE)
+    ]
+    assert len(named) > 20
+    for file, name in named:
+        assert (name, _keys(file, name)) == (name, _keys(file.with_name(file.name.replace("en.ts", "ja.ts")), name))
+
+
+def test_what_the_console_finds_out_by_itself_is_told_in_both_languages() -> None:
+    """It has no sentence but that: thrown with a code and nothing else."""
+    sources = [path.read_text("utf-8") for path in (ROOT / "web/src").rglob("*") if path.suffix in {".svelte", ".ts"}]
+    bare = {code for text in sources for code in re.findall(r'new (?:Failed|Broken)\("([\w.]+)"(?:, "".*)?\)', text)}
+    words = (ROOT / "web/src/words/en.ts", ROOT / "web/src/words/money.en.ts")
+    told = {
+        code for file in words for code in re.findall(r'^    "?([\w.]+)"?: "', file.read_text("utf-8"), re.MULTILINE)
+    }
+    elsewhere = {"offline", "stopped", "storage.unreachable"}  # said where they are shown
+    assert len(bare) > 10
+    assert sorted(bare - told - elsewhere) == []
+
+
+def _keys(file: Path, name: str) -> set[str]:
+    """Of a map of words."""
+    _, _, after = file.read_text("utf-8").partition(f"\n  {name}: {{")
+    body = (
+        re.split(r"^  \}", after, maxsplit=1, flags=re.MULTILINE)[0] if after[0] == "\n" else after.partition("\n")[0]
+    )
+    bare = re.sub(r'\([^()"]*\) =>|`[^`]*`|"(?:[^"\\]|\\.)*"(:?)', lambda text: text[0] if text[1] else "", body)
+    return set(re.findall(r'"?([\w.]+)"?: ', bare))
+
+
 def _codes() -> set[str]:
     """Codes that the sources raise, that the framework's own refusals have, and S3's."""
+    refused = (ROOT / "src/fallow/http/errors.py").read_text("utf-8")
+    by_s3 = (ROOT / "src/fallow/verticals/storage/gateway/errors.py").read_text("utf-8")
+    return {
+        *_raised(""),
+        *_noted(),
+        *re.findall(r'"((?:http|rate)\.\w+|internal)"', refused),
+        *(f"s3.{name}" for name in re.findall(r'^    "(\w+)": \(\d{3}, ', by_s3, re.MULTILINE)),
+    }
+
+
+def _noted() -> set[str]:
+    """Codes that views carry beside a sentence, and that nothing raises."""
+    files = ("services/sender/publishing.py", "services/settle/burns.py")
+    texts = [(ROOT / "src/fallow" / file).read_text("utf-8") for file in files]
+    return {code for text in texts for code in re.findall(r'"((?:root|oracle)\.\w+)"', text)}
+
+
+def _raised(*parts: str) -> set[str]:
+    """Codes that these parts of the sources raise."""
     found: set[str] = set()
-    for file in (ROOT / "src/fallow").rglob("*.py"):
+    for file in chain.from_iterable(_sources(ROOT / "src/fallow" / part) for part in parts):
         tree = ast.parse(file.read_text("utf-8"))
         names = {
             target.id: one.value.value
@@ -250,13 +326,11 @@ def _codes() -> set[str]:
         for one in ast.walk(tree):
             if isinstance(one, ast.Call) and isinstance(one.func, ast.Name) and one.func.id in KINDS and one.args:
                 found |= _told(one.args[0], names)
-    refused = (ROOT / "src/fallow/http/errors.py").read_text("utf-8")
-    by_s3 = (ROOT / "src/fallow/verticals/storage/gateway/errors.py").read_text("utf-8")
-    return {
-        *found,
-        *re.findall(r'"((?:http|rate)\.\w+|internal)"', refused),
-        *(f"s3.{name}" for name in re.findall(r'^    "(\w+)": \(\d{3}, ', by_s3, re.MULTILINE)),
-    }
+    return found
+
+
+def _sources(part: Path) -> list[Path]:
+    return [part] if part.is_file() else list(part.rglob("*.py"))
 
 
 def _told(code: ast.expr, names: dict[str, str]) -> set[str]:

@@ -21,7 +21,7 @@ from fallow.domain.fees import AHEAD_MAX_MS, FEE_MAX_PPM, NOTICE_MS, Fees, FeeWo
 from fallow.ports.fees import FOLLOW_S, following
 from fallow.ports.rpc import call
 from fallow.ports.tasks import background
-from fallow.services.registry.fees import FeeSetting
+from fallow.services.registry.fees import FeeSetting, begun
 from tests.network import until
 from tests.unit.agent_fakes import FakeClock, Inline, settle
 from tests.unit.fake_network import BUYER_KEY, OPERATOR, OPERATOR_KEY, VIEWER_KEY, fake_network
@@ -74,6 +74,23 @@ async def world() -> AsyncIterator[Setting]:
     world = Setting()
     async with world.actions.running(), world.setting.running():
         yield world
+
+
+async def test_the_first_start_says_what_the_network_begins_with_and_a_later_one_changes_nothing(
+    world: Setting, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert await begun(world.database, world.store, SETTINGS) == [(0, 100_000, 200_000)]
+    higher = SETTINGS._replace(fee_ppm=400_000)
+    words = await begun(world.database, world.store, SETTINGS)
+    assert caplog.text == ""
+    assert await begun(world.database, world.store, higher) == words
+    assert "fallow price fee" in caplog.text
+    assert [Fees(higher, words).at(at).fee_ppm for at in (0, world.clock.now_ms())] == [100_000, 100_000]
+    world.fees.words = words
+    assert await world.refusal(100_001, after_ms=0) == "fee.too_soon"
+    now = world.clock.now_ms()
+    assert await world.say(80_000) == (now, 80_000, 200_000)
+    assert len(await begun(world.database, world.store, higher)) == 2
 
 
 async def test_what_takes_less_holds_at_once_and_what_takes_more_in_a_day(world: Setting) -> None:

@@ -38,7 +38,9 @@ async def test_a_quorum_brings_a_root_to_the_chain_once(world: SettledWorld) -> 
     closed = world.close(FIRST, {ALICE: 60}, VALIDATORS[:2])
     publisher = world.publisher()
     assert await publisher.look() == 0
-    assert world.said(FIRST) == "2 of 4 validators have signed it; 3 must."
+    waits = published(world.archive, FIRST)
+    assert waits is not None
+    assert (waits.code, waits.why) == ("root.votes", "2 of 4 validators have signed it; 3 must.")
     closed.vote(VALIDATORS[:3])
     world.put(closed)
     assert await publisher.look() == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fallow.verticals.storage.gateway.actions import ACTIONS
 from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.policy import (
     PATTERN_MAX,
@@ -20,6 +22,13 @@ from fallow.verticals.storage.gateway.policy import (
     like,
     read_policy,
     resource_of,
+)
+from fallow.verticals.storage.gateway.routes import browsers, expiring, settings
+from tests.unit.test_docs import ROOT
+
+SETTINGS = (
+    *(browsers.RULES, expiring.RULES),
+    *(settings.POLICIES, settings.BLOCKS, settings.OWNERSHIPS, settings.ENCRYPTION, settings.TAGS),
 )
 
 
@@ -68,6 +77,32 @@ def test_an_account_is_named_in_several_ways(principal: dict[str, Any]) -> None:
     assert judged(statement(Principal=principal)) == "allow"
     assert judged(statement(Principal=principal), account="main") == "silent"
     assert judged(statement(Principal=principal), account="") == "silent"
+
+
+@pytest.mark.parametrize("action", ["s3:GetObjekt", "s3:ListObjectsV2", "s3:Gte*", "s3:GetObject?", "s3:", "ec2:*"])
+def test_an_action_that_s3_has_not_is_refused_when_a_policy_is_set(action: str) -> None:
+    for name in ("Action", "NotAction"):
+        said = written(statement(**{"Action": None, name: ["s3:GetObject", action]}))
+        with pytest.raises(S3Error) as refused:
+            read_policy(said, "bucket")
+        assert refused.value.code == "MalformedPolicy"
+    if action.startswith("s3:"):  # a bucket may have it from before
+        assert kept_policy(written(statement(Action=action))) is not None
+
+
+@pytest.mark.parametrize("action", ["*", "s3:*", "S3:getobject", "s3:Get*", "s3:*Object", "s3:ReplicateObject"])
+def test_actions_are_named_in_any_case_by_patterns_and_where_they_are_not_offered(action: str) -> None:
+    read_policy(written(statement(Action=action)), "bucket")
+
+
+def test_every_action_that_the_gateway_judges_can_be_named() -> None:
+    """By its own name, in its sources; settings of buckets are read, set and dropped by names that are put together."""
+    folder = ROOT / "src/fallow/verticals/storage/gateway"
+    texts = [file.read_text("utf-8") for file in folder.rglob("*.py")]
+    named = {name for text in texts for name in re.findall(r'"(s3:[A-Z]\w+)"', text)}
+    named |= {f"s3:{verb}{one.action}" for one in SETTINGS for verb in ("Get", "Put", one.dropping)}
+    assert len(named) > 40
+    assert {name for name in named if name.lower() not in ACTIONS} == set()
 
 
 def test_one_api_key_is_named_beside_others_of_its_account() -> None:

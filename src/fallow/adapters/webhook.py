@@ -32,21 +32,19 @@ class HttpHook:
             ):
                 return await _beginning(answer)
         except TimeoutError:
-            raise _failed(f"no answer within {TIMEOUT_S:g} seconds") from None
+            raise Unavailable(
+                "alerts.webhook_late", f"The webhook gave no answer within {TIMEOUT_S:g} seconds."
+            ) from None
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise _failed(type(error).__name__) from error
+            raise Unavailable("alerts.webhook", f"The webhook was not reached: {type(error).__name__}.") from error
 
 
 async def _beginning(answer: httpx2.Response) -> bytes:
     if not answer.is_success:
-        raise _failed(f"it answered {answer.status_code}")
+        raise Unavailable("alerts.webhook_answer", f"The webhook was reached, and answered {answer.status_code}.")
     found = b""
     async for part in answer.aiter_raw(ANSWER_BYTES_MAX):
         found = (found + part)[:ANSWER_BYTES_MAX]
         if len(found) == ANSWER_BYTES_MAX:
             break
     return found
-
-
-def _failed(why: str) -> Unavailable:
-    return Unavailable("alerts.webhook", f"The webhook was not reached: {why}.")

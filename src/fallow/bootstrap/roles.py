@@ -66,7 +66,7 @@ from fallow.services.market.vault import Vault
 from fallow.services.registry.actions import Actions
 from fallow.services.registry.custody import Custody
 from fallow.services.registry.delegations import Delegations
-from fallow.services.registry.fees import FeeSetting
+from fallow.services.registry.fees import FeeSetting, begun
 from fallow.services.registry.payees import Payees
 from fallow.services.registry.rules import Rules
 from fallow.services.registry.service import Registry
@@ -96,9 +96,8 @@ async def run_core(data: Path, settings: Settings, roles: Collection[str]) -> As
         name = "core" if set(roles) == set(CORE) else "-".join(sorted(roles))
         watch = await stack.enter_async_context(telling(name, roles, bus, clock))
         fees = Fees(await asyncio.to_thread(fee_of, settings))
-        read = partial(_fee_words, database)
-        fees.words = await read()  # nothing is charged by settings that operators have changed since
-        await stack.enter_async_context(following(fees, read, clock))
+        fees.words = await begun(database, PostgresRegistryStore(), fees.first)  # before anything is charged
+        await stack.enter_async_context(following(fees, partial(_fee_words, database), clock))
         ground = Ground(place, settings, keys, clock, bus, database, watch, fees)
         measures = PostgresMeasures(database, clock)
         watch(measures.reach)

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from fallow.domain.errors import InvalidInput
+from fallow.domain.fees import FeePpm
 
 FILE = "fallow.toml"
 CORE = ("registry", "ingest", "settle", "market", "epochs", "verticals")
@@ -157,11 +158,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str, _doc("User that embedded engines run as when started by root; empty takes `postgres`, else `nobody`.")
     ] = ""
     fee_ppm: Annotated[
-        Ppm, _doc("The network's fee in millionths of what buyers pay, until it is set by `fallow price fee`.")
+        FeePpm,
+        _doc(
+            "The fee that a new network begins with, in millionths of what buyers pay; at most half. Its first start "
+            "writes it down, later ones change nothing: `fallow price fee` does."
+        ),
     ] = 100_000
-    reserve_ppm: Annotated[
-        Ppm, _doc("Part of the fee that goes to the reserve, in millionths, until it is set so.")
-    ] = 200_000
+    reserve_ppm: Annotated[Ppm, _doc("Part of that fee that goes to the reserve, in millionths; in the same way.")] = (
+        200_000
+    )
     checks_usd: Annotated[
         Annotated[int, Meta(ge=0, le=1_000_000)],
         _doc(

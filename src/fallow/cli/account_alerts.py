@@ -67,7 +67,7 @@ def _say_told(told: ChannelsView) -> None:
         state = "confirmed" if one.confirmed else "not confirmed yet"
         say(f"Told by {one.kind} at {one.address} ({state}).")
         if one.failed_at is not None:
-            say(f"  Failed at {when(one.failed_at)} UTC, {one.waiting} waiting: {one.failure}")
+            say(f"  Failed at {when(one.failed_at)} UTC, {one.waiting} waiting: {one.failure_code}: {one.failure}")
     if not told.channels:
         ways = "--email ADDRESS or --webhook URL" if told.mail else "--webhook URL"
         say(f"You are told nowhere: fallow account alerts {ways}")

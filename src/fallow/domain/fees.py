@@ -36,7 +36,7 @@ class FeeWord(NamedTuple):
 
 
 class Fees:
-    """The fee at any time. `first` are the settings, which hold until the first word does.
+    """The fee at any time. `first` are the settings, which hold where nothing is known of any word.
 
     `words` are in the order in which they were said. Whoever holds this has them replaced as more are said.
     """

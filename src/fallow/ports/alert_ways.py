@@ -39,6 +39,7 @@ class Hook(Protocol):
         """Post, and return the beginning of the answer.
 
         Raises:
-            Unavailable: it may not be asked, did not answer in time, or not with success (`alerts.webhook`).
+            Unavailable: it may not be asked or was not reached (`alerts.webhook`), did not answer in time
+                (`alerts.webhook_late`), or not with success (`alerts.webhook_answer`).
         """
         ...

@@ -69,7 +69,7 @@ export class Failed extends Error {
 }
 
 /** What was thrown, as something that a page can show. */
-export const failed = (error: unknown): Failed => (error instanceof Failed ? error : new Failed("console", String(error)));
+export const failed = (error: unknown): Failed => (error instanceof Failed ? error : new Failed("console", "", String(error)));
 
 const WAIT_MS = 20_000;
 const TRIES = 4;
@@ -176,7 +176,7 @@ export async function file(epoch: number, name: string, bytesMax: number): Promi
   const size = Number(answer.headers.get("Content-Length") ?? bytesMax + 1);
   if (size > bytesMax) {
     await answer.body?.cancel();
-    throw new Failed("console.large", `${name} has ${size} bytes.`);
+    throw new Failed("console.large", "", `${name}: ${size} bytes`);
   }
   return new Uint8Array(await answer.arrayBuffer());
 }

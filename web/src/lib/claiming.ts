@@ -7,6 +7,7 @@ import { proofs } from "../proof/verify";
 import { ask, Failed, send, type EpochView, type Redirection } from "./api";
 import type { Contracts } from "./chain";
 import { request } from "./wallet";
+import { words } from "./words";
 
 /** How long what the network signs holds: a transaction may wait for a while. */
 const SIGNED_S = 3600;
@@ -90,8 +91,7 @@ async function proven({ epoch, root }: { epoch: number; root: Uint8Array }, acco
   const claims = (await proofs(epoch, account)).map((one) => ({ epoch, ...one }));
   const wrong = claims.find(({ leaf, way }) => !same(leaf.account, unhex(account)) || !proves(root, leaf, way));
   if (wrong) {
-    const told = `What the network says that this account is owed is not in the root of epoch ${epoch} that the contract has.`;
-    throw new Failed("claim.proof", told, `Look into it: fallow epoch audit ${epoch}`);
+    throw new Failed("claim.proof", "", words().auditIt(String(epoch)));
   }
   return claims;
 }

@@ -2,13 +2,13 @@
 import { hex, isNothing } from "../proof/bytes";
 import { Broken } from "../proof/statement";
 import { statement, type Sealed } from "../proof/verify";
-import { ask, type EpochView, type Network } from "./api";
+import { ask, Failed, failed, type EpochView, type Network } from "./api";
 
 export interface Closed {
   view: EpochView;
-  /** Undefined where it could not be had, or its signature does not hold: `why` says so. */
+  /** Undefined where it could not be had, or its signature does not hold: `trouble` says so. */
   sealed?: Sealed;
-  why: string;
+  trouble?: Failed;
 }
 
 const kept = new Map<string, Promise<Sealed>>();
@@ -31,13 +31,13 @@ function agrees(view: EpochView, { said, hash }: Sealed): boolean {
 }
 
 export async function closed(view: EpochView, network: Network): Promise<Closed> {
-  if (view.damaged) return { view, why: view.damaged };
+  if (view.damaged) return { view, trouble: new Failed("archive.unreadable", view.damaged, "", 200) };
   try {
     const sealed = await once(view, network);
-    if (!agrees(view, sealed)) throw new Broken("what the gateway shows of it is not what was signed");
-    return { view, sealed, why: "" };
+    if (!agrees(view, sealed)) throw new Broken("epoch.shown");
+    return { view, sealed };
   } catch (error) {
-    return { view, why: (error as Error).message };
+    return { view, trouble: failed(error) };
   }
 }
 

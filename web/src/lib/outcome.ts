@@ -32,7 +32,7 @@ export async function outcome(sha256: string): Promise<Outcome> {
       outputs: outputs.map(output),
     };
   } catch {
-    throw new Failed("result.unreadable", "What the machine left is no result.");
+    throw new Failed("result.unreadable", "");
   }
 }
 

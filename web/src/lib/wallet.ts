@@ -30,7 +30,7 @@ export function hasWallet(): boolean {
 /** The account that its holder lets this page know, as the gateway writes it. Raises Failed. */
 export async function account(): Promise<string> {
   const first = await firstOf("eth_requestAccounts");
-  if (first === undefined) throw new Failed("wallet.account", "The wallet names no account.");
+  if (first === undefined) throw new Failed("wallet.account", "");
   return first;
 }
 
@@ -60,7 +60,7 @@ export interface Call {
 
 /** Has a call signed and sent; returns the transaction's hash. Raises Failed: `wallet.other_chain` where it is on another one. */
 export async function send({ chain, from, to, data }: Call): Promise<string> {
-  if ((await chainId()) !== chain) throw new Failed("wallet.other_chain", "The wallet is on another chain now.");
+  if ((await chainId()) !== chain) throw new Failed("wallet.other_chain", "");
   const transaction = { chainId: hexadecimal(chain), from, to, data: `0x${hex(data)}`, value: "0x0" };
   return String(await request("eth_sendTransaction", [transaction])).toLowerCase();
 }
@@ -93,7 +93,7 @@ export async function request(method: string, params: unknown[] = []): Promise<u
     return await here()?.request({ method, params });
   } catch (error) {
     const { code, message } = error as { code?: number; message?: string };
-    throw new Failed(CODES[code ?? 0] ?? "wallet.failed", message ?? "The wallet gave no answer.");
+    throw new Failed(CODES[code ?? 0] ?? "wallet.failed", "", message);
   }
 }
 

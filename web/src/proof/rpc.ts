@@ -19,7 +19,7 @@ export interface Root {
 export async function read(ask: Ask, contract: Uint8Array, signature: string, ...words: Uint8Array[]): Promise<Uint8Array[]> {
   const asked = { to: `0x${hex(contract)}`, data: `0x${hex(call(signature, ...words))}` };
   const said = await ask("eth_call", [asked, "latest"]);
-  if (typeof said !== "string" || said.length < 66) throw new Failed("rpc", "The chain has no such contract.");
+  if (typeof said !== "string" || said.length < 66) throw new Failed("rpc.contract", "");
   const answer = unhex(said);
   return Array.from({ length: Math.floor(answer.length / 32) }, (_, at) => answer.subarray(32 * at, 32 * at + 32));
 }
@@ -84,6 +84,6 @@ export const at =
       if (said.error || said.result === undefined) throw new Error(said.error?.message ?? `HTTP ${answer.status}`);
       return said.result;
     } catch (error) {
-      throw new Failed("rpc", (error as Error).message);
+      throw new Failed("rpc", "", (error as Error).message);
     }
   };

@@ -2,6 +2,7 @@
 import { ed25519 } from "@noble/curves/ed25519.js";
 import { decode } from "cborg";
 
+import { Failed } from "../lib/api";
 import { joined, same, sha256, text, unhex } from "./bytes";
 
 export interface NamedFile {
@@ -41,7 +42,12 @@ export interface Statement {
   seed: Uint8Array;
 }
 
-export class Broken extends Error {}
+/** What came is not what was signed. Its code says how; words for it are in `ownTrouble`. */
+export class Broken extends Failed {
+  constructor(code: string) {
+    super(code, "");
+  }
+}
 
 const TAG = text("fallow/statement/1\0");
 const NONE_32 = new Uint8Array(32);
@@ -75,11 +81,11 @@ export interface Signer {
 export function open(sealed: Uint8Array, network: Signer, epoch: number): Statement {
   const [body, signature] = decode(sealed) as [Uint8Array, Uint8Array];
   if (!ed25519.verify(signature, joined(TAG, body), unhex(network.public_key))) {
-    throw new Broken("the network's key did not sign this statement");
+    throw new Broken("epoch.not_signed");
   }
   const said: Statement = { ...DEFAULTS, ...(decode(body) as Statement) };
   if (said.net !== network.net || said.epoch !== epoch) {
-    throw new Broken(`this is the statement of epoch ${said.epoch} of ${said.net}`);
+    throw new Broken("epoch.of_another");
   }
   return said;
 }
@@ -87,13 +93,11 @@ export function open(sealed: Uint8Array, network: Signer, epoch: number): Statem
 /** Raises Broken unless the statement, or the manifest that it names, names this very file. */
 export function check(said: { files: NamedFile[] }, name: string, data: Uint8Array): void {
   const named = said.files.find((file) => file.name === name);
-  if (named?.size !== data.length || !same(named.sha256, sha256(data))) throw notSigned(name);
+  if (named?.size !== data.length || !same(named.sha256, sha256(data))) throw new Broken("epoch.other_file");
 }
 
 /** What came in during an epoch, file by file. Raises Broken unless these are the bytes that the statement names. */
 export function manifest(said: Statement, data: Uint8Array): { files: NamedFile[] } {
-  if (!same(said.manifest, sha256(data))) throw notSigned("manifest");
+  if (!same(said.manifest, sha256(data))) throw new Broken("epoch.other_file");
   return decode(data) as { files: NamedFile[] };
 }
-
-const notSigned = (name: string): Broken => new Broken(`${name} is not the file that was signed for`);

@@ -1,8 +1,8 @@
 /** Checks in the reader's own browser that an account is owed what an epoch's root says. */
-import { ask, Failed, file, type Proof } from "../lib/api";
+import { ask, failed as failedBy, Failed, file, type Proof } from "../lib/api";
 import { amount, hex, same, sha256, unhex } from "./bytes";
 import { at, Distributor } from "./rpc";
-import { check, open, type Signer, type Statement } from "./statement";
+import { Broken, check, open, type Signer, type Statement } from "./statement";
 import { build, leafOf, leaves, proof, proves, type Leaf } from "./tree";
 import { digest, quorum, signs } from "./votes";
 
@@ -17,6 +17,8 @@ export interface Step {
   ok: boolean;
   /** What was needed for it could not be had: it neither holds nor fails. */
   unchecked?: boolean;
+  /** Why it could not be had, or what came is not right. */
+  trouble?: Failed;
   /** Which sentence says why it does not hold, where that is not the step's own. */
   fault?: "proof" | "noProof";
   /** Numbers and names for the step's sentence. */
@@ -95,9 +97,8 @@ export async function verify(asked: Asked, tell: (step: Step) => void): Promise<
     }
     return { ok: steps.every((step) => step.ok), trust, steps, owed };
   } catch (error) {
-    const why = error instanceof Failed && error.code === "offline" ? "offline" : String((error as Error).message);
-    const unchecked = error instanceof Failed;
-    done({ what, ok: false, unchecked, told: { why } });
+    const unchecked = error instanceof Failed && !(error instanceof Broken);
+    done({ what, ok: false, unchecked, trouble: failedBy(error), told: {} });
     return { ...failed, unchecked };
   }
 }

@@ -16,6 +16,6 @@ export const alertsEn = {
   codeField: "Code from the e-mail",
   confirmCode: "Confirm",
   toldNoMore: "Tell me there no more",
-  toldFailed: (time: string, waiting: string) => `Failed ${time}; ${waiting} waiting:`,
+  toldFailed: (time: string, waiting: string) => `Failed ${time}; ${waiting} waiting.`,
   signingOnce: "Deliveries are signed with this secret. It is shown this once: keep it where no one else reads.",
 };

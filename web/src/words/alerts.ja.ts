@@ -18,6 +18,6 @@ export const alertsJa: typeof alertsEn = {
   codeField: "メールに届いたコード",
   confirmCode: "確認する",
   toldNoMore: "ここへの通知をやめる",
-  toldFailed: (time, waiting) => `${time} に失敗、未送信 ${waiting} 件：`,
+  toldFailed: (time, waiting) => `${time} に失敗、未送信 ${waiting} 件。`,
   signingOnce: "通知はこの秘密鍵で署名されます。表示は今回限りです。他人の目に触れない場所に保管してください。",
 };

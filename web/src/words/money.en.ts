@@ -33,8 +33,11 @@ export const moneyEn = {
     "wallet.chain_unknown": "Your wallet does not know this chain. Add it there, with a node that you trust, and come back.",
     "wallet.open": "Your wallet waits for an answer already: open it.",
     "wallet.other_chain": "Your wallet is on another chain now. Nothing was signed.",
+    "wallet.account": "The wallet lets this page know no account. Choose one in the wallet and connect again.",
+    "wallet.failed": "The wallet could not do it. Open it, and try again.",
     "claim.proof": "What the network says that this account is owed is not in the root that the contract has. Nothing was signed.",
   } as Record<string, string>,
+  auditIt: (epoch: string) => `Look into it: fallow epoch audit ${epoch}`,
 
   depositTitle: "Deposit",
   depositText: "The settlement asset in your wallet becomes paid credits, one for one. They can be withdrawn.",

@@ -68,7 +68,7 @@ export const operatorEn = {
   changedFrom: (before: string) => `was version ${before}`,
   tokenPrice: "Price of the token",
   priceNow: (price: string) => `One token is worth ${price}.`,
-  noPriceNow: "There is no price now:",
+  noPriceNow: "There is no price now.",
   burnsWait: (count: string) => `${count} burns wait for one.`,
   feed: "Feed",
   noFeeds: "No feed has said anything.",

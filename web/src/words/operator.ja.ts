@@ -70,7 +70,7 @@ export const operatorJa: typeof operatorEn = {
   changedFrom: (before) => `以前はバージョン ${before}`,
   tokenPrice: "トークンの価格",
   priceNow: (price) => `1 トークンは ${price} です。`,
-  noPriceNow: "いま価格はありません：",
+  noPriceNow: "いま価格はありません。",
   burnsWait: (count) => `${count} 件のバーンが価格を待っています。`,
   feed: "フィード",
   noFeeds: "フィードからの報告はありません。",

@@ -19,8 +19,8 @@ class AlertView(View, frozen=True, kw_only=True):
 class ChannelView(View, frozen=True, kw_only=True):
     """Where an account is told: `email` or `webhook`. Nothing but the way to confirm it goes there before `confirmed`.
 
-    `waiting` is how many messages are still to be sent, `failure` what went wrong when the last one was tried, at
-    `failed_at`. `secret` signs what a webhook gets: it is told once, when the address is named.
+    `waiting` is how many messages are still to be sent; `failure_code` and `failure` say what went wrong when the last
+    one was tried, at `failed_at`. `secret` signs what a webhook gets: it is told once, when the address is named.
     """
 
     kind: str
@@ -29,6 +29,7 @@ class ChannelView(View, frozen=True, kw_only=True):
     confirmed: bool
     waiting: int = 0
     failed_at: int | None = None
+    failure_code: str = ""
     failure: str = ""
     secret: str = ""
 

@@ -63,7 +63,7 @@ class EpochView(View, frozen=True, kw_only=True):
 
     `previous` is "" where there is none, `root` where nobody is owed anything by it; `network` is the network's own
     line. All of this is a convenience: what counts is the statement itself.
-    Where that or the manifest is damaged, `damaged` says how, and nothing else is said.
+    Where that or the manifest is damaged (`archive.unreadable`), `damaged` says how, and nothing else is said.
     """
 
     epoch: int

@@ -15,12 +15,13 @@ class QuoteOfFeedView(View, frozen=True, kw_only=True):
 
 
 class PriceView(View, frozen=True, kw_only=True):
-    """The price that burned tokens are credited at; None where there is no sound one, and `why` not.
+    """The price that burned tokens are credited at; None where there is no sound one, and `code` and `why` say why not.
 
     `last_microusd` is the last one that held (0: none yet). `waiting` burns are credited once there is a price.
     """
 
     price_microusd: int | None
+    code: str = ""
     why: str
     last_microusd: int
     quotes: list[QuoteOfFeedView]

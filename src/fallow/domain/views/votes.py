@@ -6,7 +6,7 @@ from fallow.domain.views.base import View
 
 
 class RootView(View, frozen=True, kw_only=True):
-    """What became of a closed epoch's root. `root` is "" while it is not on the chain, and `why` says why.
+    """What became of a closed epoch's root. `root` is "" while it is not on the chain; `code` and `why` say why.
 
     Claims count on it from `active_at` (milliseconds since 1970) on. `transaction` is "" where others have sent it.
     """
@@ -14,6 +14,7 @@ class RootView(View, frozen=True, kw_only=True):
     root: str
     active_at: int = 0
     transaction: str = ""
+    code: str = ""
     why: str = ""
 
 

@@ -176,6 +176,7 @@ def _none() -> NotFound:
 
 
 def _view(channel: Channel, waiting: int, secret: str = "") -> ChannelView:
+    code, _, sentence = channel.failure.partition(": ")
     return ChannelView(
         kind=channel.kind,
         address=channel.address,
@@ -183,6 +184,7 @@ def _view(channel: Channel, waiting: int, secret: str = "") -> ChannelView:
         confirmed=channel.confirmed_at is not None,
         waiting=waiting,
         failed_at=channel.failed_at,
-        failure=channel.failure,
+        failure_code=code,
+        failure=sentence,
         secret=secret,
     )

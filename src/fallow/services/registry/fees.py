@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fallow.domain import calls
+from fallow.domain.billing import FeePolicy
 from fallow.domain.errors import Conflict, InvalidInput, Unavailable
 from fallow.domain.fees import AHEAD_MAX_MS, NOTICE_MS, Fees, FeeWord
-from fallow.domain.identity import address
+from fallow.domain.identity import ADDRESS_BYTES, address
 from fallow.ports.acting import action_of, note
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database
 from fallow.ports.registry_store import FeeRow, RegistryStore
 from fallow.ports.rpc import Empty, serve
+
+_log = logging.getLogger(__name__)
+
+
+async def begun(database: Database, store: RegistryStore, settings: FeePolicy) -> list[FeeWord]:
+    """Return all that was said of the fee; a network's first start says what it begins with.
+
+    So other settings at a later start take nothing from owners without the day that they have to leave.
+    """
+    async with database.transaction() as tx:
+        first = FeeRow(0, "settings", 0, bytes(ADDRESS_BYTES), "", 0, settings.fee_ppm, settings.reserve_ppm)
+        await store.add_fee(tx, first)
+        rows = await store.fees(tx)
+    kept = rows[0]
+    if kept.id == first.id and kept != first:
+        _log.warning(
+            "The settings fee_ppm and reserve_ppm (%d, %d) are not those that this network began with (%d, %d), and "
+            "change nothing. An operator sets its fee: fallow price fee --fee PERCENT --reserve PERCENT",
+            *(first.fee_ppm, first.reserve_ppm, kept.fee_ppm, kept.reserve_ppm),
+        )
+    return [row.word for row in rows]
 
 
 class FeeSetting:

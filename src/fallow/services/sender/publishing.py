@@ -39,10 +39,14 @@ _log = logging.getLogger(__name__)
 
 
 class Signed(NamedTuple):
-    """A closed epoch's root, and what the votes about it come to: no decision, and `why`, or `void` for ever."""
+    """A closed epoch's root, and what the votes about it come to.
+
+    That is no decision, and why (`code`, `why`), where it is not one; `void`, where it never will be.
+    """
 
     root: Root
     decision: Decision | None
+    code: str = ""
     why: str = ""
     void: bool = False
 
@@ -98,7 +102,7 @@ class Publisher:
         signed = [await self._signed(epoch, revision) for epoch in reversed(closed)]
         for each in signed:
             if each.decision is None:
-                await self._say(each.root.epoch, RootView(root="", why=each.why))
+                await self._say(each.root.epoch, RootView(root="", code=each.code, why=each.why))
             if each.void:
                 self._void.add(each.root.epoch)
         decided = [each.decision for each in reversed(signed) if each.decision is not None]
@@ -107,17 +111,19 @@ class Publisher:
     async def _signed(self, epoch: int, revision: int) -> Signed:
         statement, root = await asyncio.to_thread(self._stated, epoch)
         if domain_of(statement) != self._distributor.domain:
-            return Signed(root, None, "It was closed for no contract, or for another one.", void=True)
+            why = "It was closed for no contract, or for another one."
+            return Signed(root, None, "root.other_contract", why, void=True)
         if statement.revision != revision:
             why = "Roots were withdrawn: its signatures are void. The next epoch has all it owes."
-            return Signed(root, None, why, void=statement.revision < revision)
+            return Signed(root, None, "root.withdrawn", why, void=statement.revision < revision)
         if self._signer.address in statement.validators:
             await self._vote(root)
         tally = count(await asyncio.to_thread(votes_of, self._archive, statement), statement)
         if tally.decision is not None and tally.decision.root == root:
             return Signed(root, tally.decision)
         signed, listed = len(tally.roots.get(root, ())), len(statement.validators)
-        return Signed(root, None, f"{signed} of {listed} validators have signed it; {quorum_of(listed)} must.")
+        why = f"{signed} of {listed} validators have signed it; {quorum_of(listed)} must."
+        return Signed(root, None, "root.votes", why)
 
     async def _vote(self, root: Root) -> None:
         """Sign, as one validator among those of the contract. What was stated never changes, so this is done once."""
@@ -136,13 +142,11 @@ class Publisher:
         except ContractRefused as error:
             there = await self._distributor.root(root.epoch)
             if there is None or there.root != root.root:
-                await self._say(
-                    root.epoch,
-                    RootView(root="", why=f"The contract refuses it: {refusal(error.data)}. It is tried again."),
-                )
+                why = f"The contract refuses it: {refusal(error.data)}. It is tried again."
+                await self._say(root.epoch, RootView(root="", code="root.refused", why=why))
                 return False
         except FallowError as error:
-            await self._say(root.epoch, RootView(root="", why=error.message))
+            await self._say(root.epoch, RootView(root="", code=error.code, why=error.message))
             raise
         await self._note(root.epoch)
         return True

@@ -195,13 +195,14 @@ class Burns:
         await self._decisions.add(tx, [Decision(at, body) for body in bodies])
 
     async def _view(self, tx: Transaction, oracle: Oracle) -> PriceView:
-        price, why = None, ""
+        price, code, why = None, "", ""
         try:
             price = oracle.price(self._guard, self._clock.now_ms())
         except Unavailable as error:
-            why = error.message if self._feeds else NO_FEEDS
+            code, why = (error.code, error.message) if self._feeds else ("oracle.no_feeds", NO_FEEDS)
         return PriceView(
             price_microusd=price,
+            code=code,
             why=why,
             last_microusd=oracle.held,
             quotes=[

@@ -13,6 +13,7 @@ from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import Any, Final, Literal, NamedTuple
 
+from fallow.verticals.storage.gateway.actions import ACTIONS
 from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.times import read_iso
 
@@ -147,6 +148,9 @@ def _check_known(statement: Statement) -> None:
         if principal.startswith(_ARN) and not _USER.match(principal):
             form = "arn:aws:iam::ACCOUNT:root, or arn:aws:iam::ACCOUNT:user/KEY for one API key"
             raise S3Error("MalformedPolicy", f"The principal {principal} is not known here. It is {form}.")
+    for action in statement.actions:
+        if not any(like(known, action) for known in ACTIONS):
+            raise S3Error("MalformedPolicy", f"S3 has no action {action} on a bucket or an object.")
     for _, key, _ in statement.conditions:
         if key not in KEYS and not key.startswith(TAG_KEYS):
             raise S3Error("MalformedPolicy", f"Conditions on {key} are not known here.")
