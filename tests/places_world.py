@@ -35,6 +35,7 @@ from fallow.domain.records import Body
 from fallow.domain.resources import Resources, Terms
 from fallow.domain.signing import Sign
 from fallow.domain.streams import DirectAddress
+from fallow.domain.subscriptions import Tariff
 from fallow.domain.views.money import SubscriptionView
 from fallow.ports.database import Transaction
 from fallow.ports.ingest_store import BatchKey, StoredBatch
@@ -221,6 +222,7 @@ class World:
         self.client = SigningKey(b"c" * 32)
         self.versions = Versions()
         self.grants = 0
+        self.fees = Fees(FeePolicy(100_000, 0))
         hub = MemoryHub()
         self.settle = Subscriptions(
             bus=hub.connect(),
@@ -229,7 +231,7 @@ class World:
             ledger=self.ledger,
             store=PostgresSubscriptionStore(),
             decisions=PostgresDecisionStore(),
-            fees=Fees(FeePolicy(100_000, 0)),
+            fees=self.fees,
             epoch_ms=86_400_000,
         )
         self.bus: MemoryBus = hub.connect()
@@ -252,6 +254,7 @@ class World:
             told=self._told,
             relay=no_relay,
             direct=no_line,
+            fees=self.fees,
         )
 
     def process(self, uniform: Uniform = UNIFORM, random_bytes: Callable[[int], bytes] = secrets.token_bytes) -> Places:
@@ -310,7 +313,12 @@ class World:
             pass
 
     async def subscribe(
-        self, limit_microusd: int = 1_000_000, number: int = 1, paid: int = 10**9, account: bytes = BUYER
+        self,
+        limit_microusd: int = 1_000_000,
+        number: int = 1,
+        paid: int = 10**9,
+        account: bytes = BUYER,
+        tariff: Tariff = TARIFF,
     ) -> str:
         self.grants += 1
         async with self.database.transaction() as tx:
@@ -322,7 +330,7 @@ class World:
                 id=name,
                 account=address_text(account),
                 vertical=VERTICAL,
-                tariff=TARIFF,
+                tariff=tariff,
                 limit_microusd=limit_microusd,
             )
         )

@@ -10,8 +10,9 @@ import pytest
 
 from fallow.domain.errors import Conflict
 from fallow.domain.idle_rules import IdleRules
+from fallow.domain.subscriptions import Price
 from fallow.ports.ingest_store import BatchKey, LoggedBatch, StoredBatch, StoredOpening
-from fallow.ports.registry_store import ActionRow, BanRow, FeeRow, KeyRow, NodeRow, RulesRow, TokenRow
+from fallow.ports.registry_store import ActionRow, BanRow, FeeRow, KeyRow, NodeRow, RulesRow, TariffRow, TokenRow
 from tests.contract.conftest import Stores, rolled_back
 
 NOW = 1_700_000_000_000
@@ -260,6 +261,33 @@ async def test_what_was_said_of_the_fee_is_never_changed(postgres_stores: Stores
             await tx.execute(change)
     async with postgres_stores.database.transaction() as tx:
         assert await postgres_stores.registry.fees(tx) == [row]
+
+
+async def test_what_was_said_of_tariffs_is_kept_in_its_order_and_each_number_and_id_once(stores: Stores) -> None:
+    tariff = {"bytes": Price(microusd=7, per=1 << 62), "reads": Price(microusd=0)}
+    first = TariffRow(0, "1" * 32, NOW, ALICE, "k1", NOW + 5, "storage", tariff)
+    second = TariffRow(1, "2" * 32, NOW + 1, BOB, "k2", NOW + 1, "links", {"bytes": Price(microusd=1)})
+    async with rolled_back(stores) as tx:
+        assert await stores.registry.add_tariff(tx, first)
+    for row in (first, second):
+        async with stores.database.transaction() as tx:
+            assert await stores.registry.add_tariff(tx, row)
+    async with stores.database.transaction() as tx:
+        assert not await stores.registry.add_tariff(tx, second._replace(id="3" * 32)), "somebody was faster"
+        assert not await stores.registry.add_tariff(tx, second._replace(pos=2))
+        assert await stores.registry.tariffs(tx) == [first, second]
+
+
+@pytest.mark.parametrize("change", ["UPDATE registry.tariff SET tariff = '{}'", "DELETE FROM registry.tariff"])
+async def test_what_was_said_of_tariffs_is_never_changed(postgres_stores: Stores, change: str) -> None:
+    row = TariffRow(0, "1" * 32, NOW, ALICE, "k1", NOW, "storage", {"bytes": Price(microusd=1)})
+    async with postgres_stores.database.transaction() as tx:
+        await postgres_stores.registry.add_tariff(tx, row)
+    with pytest.raises(asyncpg.PostgresError, match="append-only"):
+        async with postgres_stores.database.transaction() as tx:
+            await tx.execute(change)
+    async with postgres_stores.database.transaction() as tx:
+        assert await postgres_stores.registry.tariffs(tx) == [row]
 
 
 async def test_an_account_is_vouched_for_with_all_of_its_nodes(stores: Stores) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fallow.domain.billing import FeePolicy, cumulative_charge
 from fallow.domain.chart import Kind
-from fallow.domain.fees import NOTICE_MS
+from fallow.domain.words import NOTICE_MS
 from tests.network import Agent, Net, fallow, network, until_async
 from tests.programs import SECOND
 

@@ -12,7 +12,7 @@ from fallow.verticals.storage.control.recovering import AGAIN_MS_MAX, STRANGE_MS
 from fallow.verticals.storage.core.layout import SEGMENT_BYTES, Layout
 from fallow.verticals.storage.core.questions import TakeBack, read_question
 from fallow.verticals.storage.core.reputation import DAY_MS
-from fallow.verticals.storage.core.tariff import EGRESS, STORED, cost_microusd
+from fallow.verticals.storage.core.tariff import EGRESS, STORED, TARIFF
 from fallow.verticals.storage.core.upkeep import Inspect
 from tests.engines import Engines
 from tests.integration.test_storage_rolling import limits, next_hour
@@ -186,7 +186,7 @@ async def test_what_was_used_is_told_and_billed_once_though_hours_come_again_and
     assert sum(day.egress_bytes for day in days) == egress
     assert 8 * stored - len(days) < sum(day.stored_byte_hours for day in days) <= 8 * stored
     (paid,) = await world.owed()
-    assert paid.settled_microusd + paid.owed_microusd == 8 * cost_microusd(stored, 0) + cost_microusd(0, egress) > 200
+    assert paid.settled_microusd + paid.owed_microusd == 8 * cost(STORED, stored) + cost(EGRESS, egress) > 200
 
 
 async def test_nothing_is_taken_for_a_stray_for_seven_days(world: World, rolled: Rolled) -> None:
@@ -227,3 +227,8 @@ async def places_audited(world: World) -> set[bytes]:
     world.clock.ms += HOUR_MS  # a pass through all segments is over, another begins
     await world.tell()
     return {job.lender.node for job in await world.places.audits.take(100)}
+
+
+def cost(meter: str, quantity: int) -> int:
+    """What so much costs, rounded down."""
+    return TARIFF[meter].microusd * quantity // TARIFF[meter].per

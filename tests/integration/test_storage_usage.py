@@ -15,12 +15,12 @@ from fallow.ports.database import Database, Transaction
 from fallow.verticals.storage.control.operations import Operations
 from fallow.verticals.storage.control.stale import STALE_MS
 from fallow.verticals.storage.control.usage import Used
-from fallow.verticals.storage.core.billing import GetBill, make_bill
+from fallow.verticals.storage.core.billing import GetBill
 from fallow.verticals.storage.core.calls.accounts import USAGE_BUCKETS_MAX, Usage, UsedBucket
 from fallow.verticals.storage.core.calls.buckets import Bucket, DropBucket, MakeBucket, SetBucket
 from fallow.verticals.storage.core.calls.uploads import BeginUpload, GetUpload, PutPart
 from fallow.verticals.storage.core.layout import SEGMENT_BYTES, Layout
-from fallow.verticals.storage.core.tariff import DAY_MS, TERABYTE, cost_microusd
+from fallow.verticals.storage.core.tariff import DAY_MS, FINE, TARIFF, TERABYTE, rates_of
 from fallow.verticals.storage.core.upkeep import TakeDue
 from tests.places_world import BUCKET, BUYER, HOUR_MS, STREAM, machines, places_world
 from tests.storage_objects import ACCOUNT, NOW_MS, OTHER, B, ObjectsWorld, objects_world, put
@@ -34,6 +34,10 @@ async def world(postgres_dsn: str) -> AsyncIterator[ObjectsWorld]:
     async with objects_world(postgres_dsn) as made:
         await made.ask(MakeBucket(account=ACCOUNT, bucket=B))
         yield made
+
+
+def cost(stored_byte_hours: int) -> int:
+    return stored_byte_hours * HOUR_MS * rates_of(TARIFF).stored // FINE
 
 
 async def usage(world: ObjectsWorld, account: str = ACCOUNT, after: int = 0) -> list[UsedBucket]:
@@ -64,12 +68,12 @@ async def test_bytes_of_pieces_and_of_payload_are_counted_by_bucket_and_day(post
         stored = 8 * (10 * Layout(SEGMENT_BYTES, 4).piece_bytes + 11 * Layout(1_000_000, 4).piece_bytes)
         assert found.id == BUCKET.id
         assert (day.stored_byte_hours, day.payload_byte_hours) == (stored, 10 * SEGMENT_BYTES + 11 * 1_000_000)
-        assert (day.requests, day.cost_microusd) == ({"get": 1}, cost_microusd(stored, 0))
+        assert (day.requests, day.cost_microusd) == ({"get": 1}, cost(stored))
 
 
 async def test_a_terabyte_of_pieces_for_720_hours_costs_what_nodes_get_and_the_fee() -> None:
-    assert cost_microusd(TERABYTE * 720, 0) == 1_666_666
-    assert cost_microusd(0, TERABYTE) == 2_222_222
+    assert cost(TERABYTE * 720) == 1_666_666
+    assert TERABYTE * rates_of(TARIFF).egress // FINE == 2_222_222
 
 
 async def test_a_dropped_bucket_stays_on_the_bill_without_a_name(world: ObjectsWorld) -> None:
@@ -107,20 +111,27 @@ async def test_a_bill_is_what_all_days_of_all_buckets_come_to_and_is_added_up_in
     async with world.database.transaction() as tx:
         await tx.execute("INSERT INTO storage.payer (bucket, account) SELECT id, account FROM storage.bucket")
         await tx.execute(
-            "INSERT INTO storage.day (bucket, day, byte_ms, payload_ms, egress)"
-            " SELECT id, $1 + n, id * 10::numeric ^ 20 + n, id * 10::numeric ^ 19 + n, id * 10::numeric ^ 12"
+            "INSERT INTO storage.day (bucket, day, byte_ms, payload_ms, egress, cost)"
+            " SELECT id, $1 + n, id * 10::numeric ^ 20 + n, id * 10::numeric ^ 19 + n, id * 10::numeric ^ 12,"
+            "  id * 10::numeric ^ 39 + id * 10::numeric ^ 35 * 3"
             " FROM storage.bucket CROSS JOIN generate_series(-2, 1) n",
             TODAY,
         )
     found = await usage(world)
     while page := await usage(world, after=found[-1].id):
         found += page
-    whole = make_bill(found, [])
     asked = GetBill(account=ACCOUNT, from_day=TODAY - 1, to_day=TODAY + 1)
     bill = await world.ask(asked)
     assert len(bill.buckets) == 2 * USAGE_BUCKETS_MAX + 1
-    assert bill.cost_microusd == whole.cost_microusd > 0
-    assert sorted(bill.buckets, key=lambda line: line.id) == whole.buckets
+    ids = [one.id for one in found]
+    assert bill.cost_microusd == 3 * sum(ids) * 10_003 // 10, "the days of the span, rounded once"
+    for line, one in zip(sorted(bill.buckets, key=lambda line: line.id), found, strict=True):
+        assert line.cost_microusd == 3 * line.id * 10_003 // 10
+        assert (line.id, line.bucket, line.objects, line.bytes) == (one.id, one.bucket, one.objects, one.bytes)
+        assert line.egress_bytes == sum(day.egress_bytes for day in one.days)
+        assert line.stored_byte_hours == sum(day.stored_byte_hours for day in one.days)
+        assert line.payload_byte_hours == sum(day.payload_byte_hours for day in one.days)
+        assert line.requests.get("put", 0) == sum(day.requests.get("put", 0) for day in one.days)
     counted = Counted(world.database)
     assert await Used(counted).bill(asked) == bill
     assert counted.transactions == 1

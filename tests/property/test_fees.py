@@ -6,7 +6,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fallow.domain.billing import FeePolicy
-from fallow.domain.fees import FEE_MAX_PPM, NOTICE_MS, Fees, FeeWord
+from fallow.domain.fees import FEE_MAX_PPM, Fees, FeeWord
+from fallow.domain.words import NOTICE_MS
 
 STEP_MS = NOTICE_MS // 4
 SAID = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 8), st.integers(0, 5)), max_size=8)

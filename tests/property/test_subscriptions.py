@@ -200,6 +200,15 @@ class SubscriptionMachine(RuleBasedStateMachine):
         assert self.do(self.service.open(request)) == self.shown[request.id]
         assert self.balances() == before
 
+    @rule(which=PICK, microusd=st.integers(0, 9))
+    def open_again_at_another_tariff(self, which: int, microusd: int) -> None:
+        """Its buyer asks for the same, and the network has another tariff meanwhile: it keeps its own."""
+        request = self.asked[self.pick(which)]
+        before = self.balances()
+        tariff = dict.fromkeys(TARIFF, Price(microusd=microusd))
+        assert self.do(self.service.open(_changed(request, {"tariff": tariff}))) == self.shown[request.id]
+        assert self.balances() == before
+
     @rule(which=PICK)
     def reach_for_anothers(self, which: int) -> None:
         name = self.pick(which)

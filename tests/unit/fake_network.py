@@ -34,6 +34,7 @@ from fallow.domain.field_map import Tally
 from fallow.domain.identity import address, verify
 from fallow.domain.orders import Order
 from fallow.domain.resources import Resources, Terms
+from fallow.domain.tariffs import Tariffs
 from fallow.domain.tickets import Ticket, prove
 from fallow.domain.views.actions import ActionView, BanView, EnrolledView
 from fallow.domain.views.alerts import ChannelsView, ChannelView
@@ -64,10 +65,12 @@ from fallow.services.market.field_map import FieldMap
 from fallow.services.registry.fees import FeeSetting
 from fallow.services.registry.rules import Rules
 from fallow.services.registry.sessions import Sessions
+from fallow.services.registry.tariffs import TariffSetting
 from fallow.verticals.compute.plugin import VERTICAL
 from fallow.verticals.storage.core.lenders import GetLenders, LenderView
 from fallow.verticals.storage.core.questions import Evidence, Note
 from fallow.verticals.storage.core.statements import Statement
+from fallow.verticals.storage.core.tariff import TARIFF
 from fallow.verticals.storage.plugin import VERTICAL as STORAGE
 
 BUYER = "0x" + "b1" * 20
@@ -157,7 +160,15 @@ class FakeNetwork:
             database=self.database,
             store=self.enrolment,
         )
+        self.tariffs = TariffSetting(
+            tariffs=Tariffs({"storage": TARIFF}),
+            bus=self.bus,
+            clock=self.clock,
+            database=self.database,
+            store=self.enrolment,
+        )
         self.rules = Rules(bus=self.bus, clock=self.clock, database=self.database, store=self.enrolment)
+        self.subscribed: list[calls.subscriptions.Subscribe] = []
         self.lenders: dict[str, list[LenderView]] = {}
         self.banned: set[str] = set()
         self.shut_out: set[str] = set()
@@ -280,6 +291,7 @@ class FakeNetwork:
             ),
             calls.checks.JOB_EVIDENCE: (calls.jobs.JobRef, lambda _: _soon([evidence_view()])),
             calls.jobs.CANCEL: (calls.jobs.JobRef, self.cancel),
+            calls.subscriptions.SUBSCRIBE: (calls.subscriptions.Subscribe, self.subscribe),
             calls.subscriptions.SUBSCRIPTIONS: (
                 calls.base.AccountRef,
                 lambda ask: _soon([subscription_view(ask.account)]),
@@ -298,6 +310,8 @@ class FakeNetwork:
             calls.money.RESERVE: (dict, lambda _: _soon(reserve_view().purse)),
             calls.money.RESERVE_USES: (dict, lambda _: _soon(reserve_view().uses)),
             calls.tokens.SET_TAKE: (calls.tokens.SetTake, lambda _: _soon({})),
+            calls.tariffs.TARIFFS: (Empty, self.tariffs.said),
+            calls.tariffs.SET_TARIFF: (calls.tariffs.SayTariff, self.tariffs.say),
             calls.fees.FEES: (Empty, self.fees.said),
             calls.fees.SET_FEE: (calls.fees.SayFee, self.fees.say),
             calls.tokens.PRICE: (dict, lambda _: _soon(price_view())),
@@ -451,6 +465,10 @@ class FakeNetwork:
     async def order(self, ask: calls.jobs.JobRef) -> Order:
         self._own(ask)
         return self.orders[ask.job][1]
+
+    async def subscribe(self, request: calls.subscriptions.Subscribe) -> SubscriptionView:
+        self.subscribed.append(request)
+        return subscription_view(request.account, request.id)
 
     async def cancel(self, ask: calls.jobs.JobRef) -> JobView:
         self._own(ask)
@@ -634,6 +652,7 @@ def subscription_view(account: str, id_: str = "5" * 32) -> SubscriptionView:
         state="active",
         label=account,
         vertical="storage",
+        tariff=TARIFF,
         opened_at=1,
         ended_at=None,
         window=0,

@@ -17,10 +17,11 @@ from fallow.bootstrap.agent import FEE_S, _follow_fee
 from fallow.domain import calls
 from fallow.domain.billing import FeePolicy
 from fallow.domain.errors import FallowError, Unavailable
-from fallow.domain.fees import AHEAD_MAX_MS, FEE_MAX_PPM, NOTICE_MS, Fees, FeeWord
-from fallow.ports.fees import FOLLOW_S, following
+from fallow.domain.fees import FEE_MAX_PPM, Fees, FeeWord
+from fallow.domain.words import AHEAD_MAX_MS, NOTICE_MS
 from fallow.ports.rpc import call
 from fallow.ports.tasks import background
+from fallow.ports.words import FOLLOW_S, following
 from fallow.services.registry.fees import FeeSetting, begun
 from tests.network import until
 from tests.unit.agent_fakes import FakeClock, Inline, settle
@@ -150,7 +151,7 @@ async def test_whoever_follows_learns_it_within_seconds_and_keeps_it_while_nobod
             raise trouble[0]
         return list(words)
 
-    async with following(fees, read, clock):
+    async with following("fees", fees, read, clock):
         await settle()
         assert fees.at(clock.now_ms()) == SETTINGS
         words.append(FeeWord(clock.now_ms(), 80_000, 0))

@@ -21,6 +21,7 @@ from fallow.domain.views.governance import GovernedView
 from fallow.ports.archive import whole
 from fallow.ports.rpc import Empty, serve
 from fallow.services.epochs.adding_up import BACK_MAX, add_up
+from fallow.verticals.storage.core.tariff import TARIFF
 from fallow.verticals.storage.plugin import VERTICAL as STORAGE
 from tests.closed_epochs import ClosedEpoch
 from tests.epoch_files import NETWORK
@@ -175,7 +176,7 @@ async def test_everybody_is_told_what_each_kind_did_and_what_it_costs_elsewhere(
 
 
 def test_a_price_of_storage_is_that_of_its_tariff_for_objects_in_80_pieces_of_which_29_are_needed() -> None:
-    offer = STORAGE.offer
+    offer = STORAGE.offered(TARIFF)
     assert offer is not None
     assert nanousd(offer.storage_gb_month_usd) == pytest.approx(1_500_000 / 0.9 * 730 / 720 * 80 / 29, abs=1)
     assert nanousd(offer.egress_gb_usd) == pytest.approx(2_000_000 / 0.9, abs=1)

@@ -17,15 +17,24 @@ from fallow.domain.errors import InvalidInput, NotAllowed
 from fallow.domain.identity import address_text
 from fallow.domain.price_facts import price_text
 from fallow.domain.stake_facts import StakeTake, take_text
+from fallow.domain.subscriptions import Price
 from fallow.domain.views.network import NetworkView
-from fallow.domain.views.prices import FeeView, PricesView, PriceView
+from fallow.domain.views.prices import FeeView, MeterPriceView, PricesView, PriceView, TariffView
 from fallow.domain.wallets import address_of, sign_text, signer_of
 from fallow.services.settle.takes import TIME_MS, Takes
+from fallow.verticals.storage.core.tariff import EGRESS, STORED, TARIFF, UNITS
 from tests.unit.agent_fakes import FakeClock
 from tests.unit.canned_client import CannedClient
 from tests.unit.fake_network import price_view
 
-PRICES = PricesView(fee_ppm=100_000, reserve_ppm=200_000, meters=[])
+METERS = [
+    MeterPriceView(
+        vertical="storage", meter=meter, microusd=price.microusd, per=price.per,
+        unit_per=UNITS[meter].per, unit=dict(UNITS[meter].said),
+    )
+    for meter, price in sorted(TARIFF.items())
+]  # fmt: skip
+PRICES = PricesView(fee_ppm=100_000, reserve_ppm=200_000, meters=METERS)
 NET, KEY = "public-1", PrivateKey(b"\x07" * 32)
 
 
@@ -61,6 +70,16 @@ class Client(CannedClient):
         self.asked.append(("fee", (fee_ppm, reserve_ppm, from_ms)))
         later = FeeView(from_ms=from_ms or 0, fee_ppm=fee_ppm, reserve_ppm=reserve_ppm)
         return msgspec.structs.replace(PRICES, next_fee=later)
+
+    def set_tariff(self, vertical: str, tariff: dict[str, Price], *, from_ms: int | None = None) -> PricesView:
+        """Note what was set."""
+        self.asked.append(("tariff", (vertical, tariff, from_ms)))
+        meters = [
+            msgspec.structs.replace(one, microusd=tariff[one.meter].microusd, per=tariff[one.meter].per)
+            for one in METERS
+        ]
+        later = TariffView(vertical=vertical, from_ms=from_ms or 0, meters=meters)
+        return msgspec.structs.replace(PRICES, next_tariffs=[later])
 
 
 @pytest.fixture
@@ -127,3 +146,24 @@ def test_a_fee_is_set_in_percent_and_said_in_an_owners_dollar(
     for bad in (["--from", "2026-12-01"], ["--fee", "101"], ["--fee", "8", "--from", "soon"]):
         assert main.run(["price", "fee", *bad]) != 0
     assert len(client.asked) == 2
+
+
+def test_a_tariff_is_shown_and_set_in_what_people_speak_of_and_others_stay_as_they_are(
+    client: Client, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main.run(["price", "tariff"]) == 0
+    shown = capfd.readouterr().out
+    assert "a terabyte of pieces for 720 hours" in shown
+    assert "1.666666 USD" in shown
+    assert "2.222222 USD" in shown
+    assert main.run(["price", "tariff", "storage", "stored_byte_hours=1.75", "--from", "2026-12-01"]) == 0
+    whole = {STORED: Price(microusd=1_750_000, per=UNITS[STORED].per), EGRESS: TARIFF[EGRESS]}
+    assert client.asked == [("tariff", ("storage", whole, 1_796_083_200_000))]
+    (line,) = [line for line in capfd.readouterr().out.splitlines() if "1.75 USD" in line]
+    assert line.split()[:4] == ["from", "2026-12-01", "00:00:00", "storage"]
+    for bad in (["storage"], ["--from", "2026-12-01"], ["storage", "stored=1"], ["links", "stored_byte_hours=1"]):
+        assert main.run(["price", "tariff", *bad]) != 0
+    for word in ("stored_byte_hours", "stored_byte_hours=", "stored_byte_hours=-1", "egress_bytes=0.0000001"):
+        assert main.run(["price", "tariff", "storage", word]) != 0
+    assert len(client.asked) == 1

@@ -14,8 +14,8 @@ from fallow.domain.errors import InvalidInput, NotAllowed
 from fallow.ports.vertical.worker import Overview
 from fallow.verticals.storage.control.statements import month_of, statement_of
 from fallow.verticals.storage.core.questions import Evidence, Note, Tell
-from fallow.verticals.storage.core.statements import Statement, Use, expected_use
-from fallow.verticals.storage.core.tariff import DAY_MS, HOUR_MS, TERABYTE
+from fallow.verticals.storage.core.statements import Statement, Use, earned, expected_more
+from fallow.verticals.storage.core.tariff import DAY_MS, FINE, HOUR_MS, TARIFF, TERABYTE, rates_of
 from tests.storage_node import node, sealed
 from tests.streams_world import NET, NETWORK, NODE, OTHER, node_of
 
@@ -102,19 +102,24 @@ def test_months_are_those_of_the_calendar() -> None:
 
 
 def test_what_is_earned_and_expected_is_what_the_page_says() -> None:
-    assert Use(TERABYTE * 720, 0).earned_microusd(100_000) == 1_500_000
-    assert Use(0, TERABYTE).earned_microusd(100_000) == 2_000_000
+    rates = rates_of(TARIFF)
+    assert earned(Use(TERABYTE * 720, 0), rates, 100_000) // FINE == 1_500_000
+    assert earned(Use(0, TERABYTE), rates, 100_000) // FINE == 2_000_000
     month = month_of(ms(2026, 4, 1))
-    assert expected_use(month, month.since_ms, TERABYTE, Use(0, 0)) == (720 * TERABYTE, 0), "April has 720 hours"
+    assert expected_more(month, month.since_ms, TERABYTE, Use(0, 0)) == (720 * TERABYTE, 0), "April has 720 hours"
     half = month.since_ms + 15 * DAY_MS
-    assert expected_use(month, half, TERABYTE, Use(360 * TERABYTE, TERABYTE)) == (720 * TERABYTE, 2 * TERABYTE)
-    assert expected_use(month, half, 0, Use(360 * TERABYTE, 0)) == (360 * TERABYTE, 0)
+    assert expected_more(month, half, TERABYTE, Use(360 * TERABYTE, TERABYTE)) == (360 * TERABYTE, TERABYTE)
+    assert expected_more(month, half, 0, Use(360 * TERABYTE, 0)) == (0, 0)
     soon = month.since_ms + HOUR_MS
-    assert expected_use(month, soon, 0, Use(0, TERABYTE)) == (0, TERABYTE), "too soon to tell"
+    assert expected_more(month, soon, 0, Use(0, TERABYTE)) == (0, 0), "too soon to tell"
 
 
-@pytest.mark.parametrize(("fee_ppm", "left"), [(0, 2_222_222), (50_000, 2_111_111), (250_000, 1_666_666), (10**6, 0)])
-def test_what_is_earned_is_what_the_fee_of_this_network_leaves(fee_ppm: int, left: int) -> None:
-    row = {"state": None, "standing": "", "exit": "", "audits": 0, "bytes": 0, "byte_ms": 0, "repaired": 0}
-    said = statement_of(row | {"egress": TERABYTE}, NET, node_of(NODE), ms(2026, 4, 1), fee_ppm)
-    assert said.earned_microusd == said.expected_microusd == left
+@pytest.mark.parametrize(("fee_ppm", "left"), [(0, 1_666_666), (50_000, 1_583_333), (250_000, 1_250_000), (10**6, 0)])
+def test_what_is_expected_is_what_was_earned_and_what_the_fee_of_now_will_leave(fee_ppm: int, left: int) -> None:
+    row = {"state": None, "standing": "", "exit": "", "audits": 0, "byte_ms": 0, "repaired": 0, "egress": 0}
+    row |= {"earned": 1_234_567 * FINE, "bytes": TERABYTE, "rate_stored": None, "rate_egress": None}
+    said = statement_of(row, NET, node_of(NODE), ms(2026, 4, 1), fee_ppm)
+    assert (said.earned_microusd, said.expected_microusd) == (1_234_567, 1_234_567 + left)
+    dear = dict(zip(("rate_stored", "rate_egress"), (2 * rate for rate in rates_of(TARIFF)), strict=True))
+    said = statement_of(row | dear, NET, node_of(NODE), ms(2026, 4, 1), fee_ppm)
+    assert said.expected_microusd - said.earned_microusd in {2 * left, 2 * left + 1}, "his buyers pay twice as much"

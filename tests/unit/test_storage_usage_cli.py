@@ -13,9 +13,8 @@ from fallow.cli.units import usd
 from fallow.domain.errors import InvalidInput
 from fallow.domain.prices import Offer, storage_cost_microusd
 from fallow.sdk.bills import offers
-from fallow.verticals.storage.core.billing import make_bill
+from fallow.verticals.storage.core.billing import StorageBill, bill_of, line_of
 from fallow.verticals.storage.core.calls.accounts import USAGE_BUCKETS_MAX, Usage, UsedBucket, UsedDay
-from fallow.verticals.storage.core.tariff import cost_microusd
 
 TB = 10**12
 MONTH = 730
@@ -45,21 +44,33 @@ def test_who_sells_no_traffic_is_not_compared() -> None:
     assert {"Storj", "AWS S3 Standard", "Backblaze B2"} <= {one.name for one in offers() if one.sells_storage}
 
 
-def test_a_bill_adds_days_up_before_it_rounds() -> None:
-    days = [UsedDay(day=day, stored_byte_hours=TB // 2, payload_byte_hours=TB // 4) for day in range(100)]
-    bill = make_bill([UsedBucket(id=1, bucket="a", days=days)], offers())
-    assert bill.cost_microusd == 50 * TB * 1_500_000 // (TB * 720 * 9 // 10)
-    storj = next(one for one in bill.elsewhere if one.name == "Storj")
-    assert storj.cost_microusd == -(-25 * 7_000_000 // MONTH)
+def bill(count: int) -> StorageBill:
+    used = UsedDay(
+        day=0,
+        stored_byte_hours=720 * TB,
+        payload_byte_hours=360 * TB,
+        requests={"put": 2},
+        cost_microusd=1_666_666,
+    )
+    buckets = [line_of(UsedBucket(id=n, bucket=f"b{n}" * (n > 1)), used) for n in range(1, count + 1)]
+    return bill_of(buckets, 1_666_667 * count, offers())
+
+
+def test_what_the_same_payload_costs_elsewhere_is_by_the_hour_and_what_it_costs_here_is_what_was_paid() -> None:
+    found = bill(3)
+    storj = next(one for one in found.elsewhere if one.name == "Storj")
+    assert storj.cost_microusd == -(-3 * 360 * 7_000_000 // MONTH)
+    assert (found.cost_microusd, found.buckets[0].cost_microusd) == (5_000_001, 1_666_666)
 
 
 class Client:
-    """Answers pages of buckets."""
+    """Answers with a bill, and pages of buckets."""
 
     def __init__(self, count: int) -> None:
         self.asked: list[Usage] = []
-        day = UsedDay(day=20_000, stored_byte_hours=720 * TB, payload_byte_hours=360 * TB, requests={"put": 2})
-        self.buckets = [UsedBucket(id=n, bucket=f"b{n}" * (n > 1), days=[day]) for n in range(1, count + 1)]
+        self.bill = bill(count)
+        day = UsedDay(day=20_000, stored_byte_hours=720 * TB)
+        self.buckets = [UsedBucket(id=n, bucket=f"b{n}", days=[day]) for n in range(1, count + 1)]
 
     def __enter__(self) -> Self:
         return self
@@ -69,23 +80,29 @@ class Client:
 
     def ask_vertical(self, vertical: str, call: str, body: bytes, *, again: bool) -> bytes:
         """See the SDK."""
-        assert (vertical, call, again) == ("storage", "usage", True)
+        assert (vertical, again) == ("storage", True)
+        if call == "bill":
+            return msgspec.msgpack.encode(self.bill)
+        assert call == "usage"
         self.asked.append(msgspec.msgpack.decode(body, type=Usage))
         page = [one for one in self.buckets if one.id > self.asked[-1].after][:USAGE_BUCKETS_MAX]
         return msgspec.msgpack.encode(page)
 
 
-def test_all_pages_are_shown_with_what_others_ask(
+def test_a_bill_is_shown_with_what_others_ask_and_its_days_to_programs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     client = Client(USAGE_BUCKETS_MAX + 2)
     monkeypatch.setattr(profiles, "connect", lambda: client)
     monkeypatch.setenv("COLUMNS", "250")
+    usage(since="90d", json=True)
+    assert [asked.after for asked in client.asked] == [0, USAGE_BUCKETS_MAX]
+    told = msgspec.json.decode(capsys.readouterr().out)
+    assert (len(told["days"]), told["cost_microusd"]) == (USAGE_BUCKETS_MAX + 2, client.bill.cost_microusd)
     usage(since="90d")
     shown = capsys.readouterr().out
-    assert [asked.after for asked in client.asked] == [0, USAGE_BUCKETS_MAX]
     assert "(dropped, 1)" in shown
     assert "1,000.000 GB-months" in shown
     assert "1.666666 USD" in shown
-    assert f"this cost {usd(cost_microusd((USAGE_BUCKETS_MAX + 2) * 720 * TB, 0))}" in shown
+    assert f"this cost {usd(1_666_667 * (USAGE_BUCKETS_MAX + 2))}" in shown
     assert "Storj" in shown

@@ -45,11 +45,15 @@ SETTLED = SubscriptionSettled(
 """1,500 micro-US-dollars for 1,000 units: a tenth is the fee, and a fifth of that for the reserve."""
 
 
-def leaves(*bodies: SubscriptionSettled, key: Any = NETWORK) -> list[Leaf]:
-    """What is owed after an epoch in which these were signed."""
+def signer(key: Any = NETWORK) -> Node:
     node = Node(1)
     node.key, node.id = key, bytes(key.verify_key)
-    made = EpochFiles(5, [node.batch(*bodies)])
+    return node
+
+
+def leaves(*bodies: SubscriptionSettled, key: Any = NETWORK) -> list[Leaf]:
+    """What is owed after an epoch in which these were signed."""
+    made = EpochFiles(5, [signer(key).batch(*bodies)])
     rules = Rules(credit=2, settlement=ASSET)
     closing = close(b"", Epoch(NET, 5, 3_600_000, NETWORK_KEY), filed_records(made.manifest, made.read), rules, {})
     paid = sum(body.fee["2"] for body in {body.window: body for body in bodies}.values())
@@ -62,6 +66,29 @@ def test_a_payee_is_owed_what_gateways_served_from_him_and_earns_no_incentive() 
     assert leaves(SETTLED) == [Leaf(PAYEE, ASSET, 1350)]
     following = msgspec.structs.replace(SETTLED, window=1, earned=[earned(PAYEE, 1350, before=1000, after=2000)])
     assert leaves(SETTLED, following) == [Leaf(PAYEE, ASSET, 2700)]
+
+
+def test_each_subscription_is_held_against_the_tariff_that_it_has_itself() -> None:
+    dear = msgspec.structs.replace(
+        SETTLED,
+        subscription=bytes([1]) * 16,
+        window=1,
+        tariff={"bytes": Price(microusd=3)},
+        earned=[earned(PAYEE, 2700), earned(OTHER, 0, after=0)],
+        fee={"2": 240},
+        reserve={"2": 60},
+    )
+    assert leaves(SETTLED, dear) == [Leaf(PAYEE, ASSET, 1350 + 2700)]
+    cheap = msgspec.structs.replace(SETTLED, window=2, earned=dear.earned)
+    made = EpochFiles(5, [signer().batch(SETTLED, dear, cheap)])
+    closing = close(
+        b"",
+        Epoch(NET, 5, 3_600_000, NETWORK_KEY),
+        filed_records(made.manifest, made.read),
+        Rules(credit=2, settlement=ASSET),
+        {},
+    )
+    assert closing.folded.leaves == [Leaf(PAYEE, ASSET, 1350 + 2700)], "what the dear one pays is above its price"
 
 
 def test_a_window_counts_once_however_often_it_is_told() -> None:

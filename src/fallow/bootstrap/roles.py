@@ -51,8 +51,9 @@ from fallow.domain.epochs.quorum import read_validators
 from fallow.domain.facts import CORE_FACTS
 from fallow.domain.fees import Fees, FeeWord
 from fallow.domain.records import SALT_BYTES
-from fallow.ports.fees import following
 from fallow.ports.steady import Steady
+from fallow.ports.vertical.plugin import tariffs_of
+from fallow.ports.words import following
 from fallow.services.epochs.service import Closing
 from fallow.services.ingest.sealing import Sealer
 from fallow.services.ingest.service import Ingest
@@ -71,6 +72,7 @@ from fallow.services.registry.payees import Payees
 from fallow.services.registry.rules import Rules
 from fallow.services.registry.service import Registry
 from fallow.services.registry.sessions import Sessions
+from fallow.services.registry.tariffs import TariffSetting
 
 CONNECTION_S = 600
 """A node's connection is checked again after this time, should cutting off a banned one have failed."""
@@ -97,7 +99,7 @@ async def run_core(data: Path, settings: Settings, roles: Collection[str]) -> As
         watch = await stack.enter_async_context(telling(name, roles, bus, clock))
         fees = Fees(await asyncio.to_thread(fee_of, settings))
         fees.words = await begun(database, PostgresRegistryStore(), fees.first)  # before anything is charged
-        await stack.enter_async_context(following(fees, partial(_fee_words, database), clock))
+        await stack.enter_async_context(following("fees", fees, partial(_fee_words, database), clock))
         ground = Ground(place, settings, keys, clock, bus, database, watch, fees)
         measures = PostgresMeasures(database, clock)
         watch(measures.reach)
@@ -202,6 +204,13 @@ async def _registry(ground: Ground, data: Path) -> AsyncIterator[None]:
         Rules(bus=ground.bus, clock=ground.clock, database=ground.database, store=PostgresRegistryStore()).running(),
         FeeSetting(
             fees=ground.fees,
+            bus=ground.bus,
+            clock=ground.clock,
+            database=ground.database,
+            store=PostgresRegistryStore(),
+        ).running(),
+        TariffSetting(
+            tariffs=tariffs_of(load_verticals()),
             bus=ground.bus,
             clock=ground.clock,
             database=ground.database,

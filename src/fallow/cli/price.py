@@ -1,7 +1,8 @@
-"""`fallow price`: what burned tokens are credited at, and what the network keeps of prices."""
+"""`fallow price`: what burned tokens are credited at, what the network keeps of prices, what is paid by the meter."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -15,9 +16,13 @@ from fallow.domain.billing import PPM
 from fallow.domain.calls.tokens import ReportPrice
 from fallow.domain.errors import InvalidInput
 from fallow.domain.price_facts import price_text
-from fallow.domain.views.prices import PricesView, PriceView
+from fallow.domain.subscriptions import Price
+from fallow.domain.views.prices import MeterPriceView, PricesView, PriceView
 
-app = App(name="price", help="The token's price, at which burned tokens become credits; and the network's fee.")
+app = App(
+    name="price",
+    help="The token's price, at which burned tokens become credits; the network's fee; and what shared services cost.",
+)
 
 
 @app.command
@@ -79,6 +84,58 @@ def fee(
         elif from_:
             raise InvalidInput("price.fee", "A moment alone sets no fee.", "Add --fee, --reserve or both.")
         _show_fee(view, as_json=json)
+
+
+@app.command
+def tariff(
+    vertical: Annotated[str, Parameter(help="The vertical whose tariff is set, such as storage.")] = "",
+    /,
+    *prices: Annotated[str, Parameter(help="METER=USD, for what the list names; others stay as they are.")],
+    from_: Annotated[
+        str, Parameter(name="--from", help="When it begins to hold, in UTC; else as early as may be.")
+    ] = "",
+    json: Json = False,
+) -> None:
+    """Show what shared services cost by the meter, or set it for new subscriptions. For the operator.
+
+    Who has a subscription keeps its prices. Less than now holds in a day at the earliest: owners earn by it.
+    """
+    with profiles.connect() as client:
+        view = client.prices()
+        if prices:
+            said = _tariff(view, vertical, prices)
+            view = client.set_tariff(vertical, said, from_ms=moment(from_) if from_ else None)
+        elif vertical or from_:
+            raise InvalidInput("price.tariff", "No price is named.", "For example: stored_byte_hours=1.75")
+        _show_tariffs(view, as_json=json)
+
+
+def _tariff(view: PricesView, vertical: str, prices: Iterable[str]) -> dict[str, Price]:
+    """Return the whole tariff: prices that are set, in people's units, and those of now."""
+    now = {one.meter: one for one in view.meters if one.vertical == vertical}
+    said = {meter: Price(microusd=one.microusd, per=one.per) for meter, one in now.items()}
+    for each in prices:
+        meter, equals, amount = each.partition("=")
+        if meter not in now or not equals:
+            known = ", ".join(f"{one.vertical} {one.meter}" for one in view.meters) or "none"
+            raise InvalidInput(
+                "price.meter", f"{each!r} names no meter of {vertical} and its price.", f"Known: {known}"
+            )
+        said[meter] = Price(microusd=microusd(amount), per=now[meter].unit_per)
+    return said
+
+
+def _show_tariffs(view: PricesView, *, as_json: bool) -> None:
+    if as_json:
+        show_json(view)
+        return
+    rows = [("now", *_meter(one)) for one in view.meters]
+    rows += [(f"from {when(later.from_ms)}", *_meter(one)) for later in view.next_tariffs for one in later.meters]
+    table(["HOLDS (UTC)", "VERTICAL", "METER", "FOR", ">PRICE"], rows, empty="Nothing is sold by the meter here.")
+
+
+def _meter(one: MeterPriceView) -> tuple[str, str, str, str]:
+    return one.vertical, one.meter, one.unit.get("en", f"{one.unit_per:,}"), usd(one.microusd * one.unit_per // one.per)
 
 
 def _show_fee(view: PricesView, *, as_json: bool) -> None:

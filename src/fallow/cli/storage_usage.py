@@ -12,9 +12,8 @@ from cyclopts import Parameter
 from fallow.cli import profiles
 from fallow.cli.show import Json, say, show_json, table
 from fallow.cli.units import seconds, usd
-from fallow.sdk.bills import offers
 from fallow.sdk.sync import Client
-from fallow.verticals.storage.core.billing import BucketLine, StorageBill, make_bill
+from fallow.verticals.storage.core.billing import LINES_MAX, BucketLine, GetBill, StorageBill
 from fallow.verticals.storage.core.calls.accounts import USAGE_BUCKETS_MAX, Usage, UsedBucket
 from fallow.verticals.storage.core.tariff import MONTH_HOURS, VERTICAL
 
@@ -44,27 +43,28 @@ def usage(
     now_s = int(datetime.now(UTC).timestamp())
     from_day, to_day = (now_s - seconds(since)) // DAY_S, now_s // DAY_S
     with profiles.connect() as client:
-        buckets = _ask(client, from_day, to_day)
-    bill = make_bill(buckets, offers())
-    found = DailyBill(
-        **msgspec.structs.asdict(bill),
-        from_day=_day(from_day),
-        to_day=_day(to_day),
-        days=[one for one in buckets if one.days],
-    )
-    if json:
-        show_json(found)
-        return
+        found = _bill(client, from_day, to_day)
+        if json:
+            days = [one for one in _buckets(client, from_day, to_day) if one.days]
+            whole = msgspec.structs.asdict(found)
+            show_json(DailyBill(**whole, from_day=_day(from_day), to_day=_day(to_day), days=days))
+            return
     columns = ["BUCKET", ">OBJECTS", ">HOLDS", ">STORED", ">OF PAYLOAD", ">READ", ">REQUESTS", ">COST"]
     table(columns, map(_row, found.buckets), empty="Nothing was stored in this time.")
-    for line in _total_lines(found):
+    for line in _total_lines(found, from_day, to_day):
         say(line)
     if found.elsewhere:
         columns = ["ELSEWHERE", "KIND", ">THE SAME COSTS", "AS OF", "SOURCE"]
         table(columns, [(o.name, o.kind, usd(o.cost_microusd), o.as_of, o.source) for o in found.elsewhere], empty="")
 
 
-def _ask(client: Client, from_day: int, to_day: int) -> list[UsedBucket]:
+def _bill(client: Client, from_day: int, to_day: int) -> StorageBill:
+    asked = GetBill(account="", from_day=from_day, to_day=to_day)
+    answer = client.ask_vertical(VERTICAL, GetBill.name, msgspec.msgpack.encode(asked), again=True)
+    return msgspec.msgpack.decode(answer, type=StorageBill)
+
+
+def _buckets(client: Client, from_day: int, to_day: int) -> list[UsedBucket]:
     found: list[UsedBucket] = []
     while True:
         asked = Usage(account="", from_day=from_day, to_day=to_day, after=found[-1].id if found else 0)
@@ -75,8 +75,10 @@ def _ask(client: Client, from_day: int, to_day: int) -> list[UsedBucket]:
             return found
 
 
-def _total_lines(found: DailyBill) -> Iterator[str]:
-    yield f"From {found.from_day} to {found.to_day} (UTC) this cost {usd(found.cost_microusd)}; nothing else is added."
+def _total_lines(found: StorageBill, from_day: int, to_day: int) -> Iterator[str]:
+    if len(found.buckets) == LINES_MAX:
+        yield f"These are the {LINES_MAX:,} buckets that cost most; the sums are of all."
+    yield f"From {_day(from_day)} to {_day(to_day)} (UTC) this cost {usd(found.cost_microusd)}; nothing else is added."
     if found.elsewhere:
         yield "Elsewhere payload is charged for; requests, least times and least sizes there are not counted."
 

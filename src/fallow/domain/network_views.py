@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from fallow.domain.epochs.by_vertical import VerticalSums
 from fallow.domain.views.base import View
-
-
-class TariffLineView(View, frozen=True, kw_only=True):
-    """What a quantity of a meter costs: `microusd` for `per` of it (a whole number, as text)."""
-
-    meter: str
-    microusd: int
-    per: str
+from fallow.domain.views.prices import MeterPriceView, TariffView
 
 
 class ShownNumberView(View, frozen=True, kw_only=True):
@@ -49,16 +42,18 @@ class RivalView(View, frozen=True, kw_only=True):
 
 
 class VerticalView(View, frozen=True, kw_only=True):
-    """One vertical. `leases` says that it takes orders, `tariff` what its shared service costs by the meter.
+    """One vertical. `leases` says that it takes orders, `tariff` what its shared service costs who subscribes now.
 
+    `next_tariff` is what it costs after that; None where nothing else was said.
     `epochs` are the latest ones, the latest first. `rivals` sell the same as `basket` says: what was `delivered` in
     those epochs, or a terabyte (10^12 bytes) of objects `stored` for a month and read once; "" where nothing compares.
     """
 
     name: str
     leases: bool
-    tariff: list[TariffLineView]
+    tariff: list[MeterPriceView]
     numbers: list[ShownNumberView]
     epochs: list[VerticalEpochView]
     basket: str
     rivals: list[RivalView]
+    next_tariff: TariffView | None = None

@@ -53,15 +53,19 @@ async def subscriptions(
 async def subscribe(
     gateway: Parts, payer: Account, data: JSONBody[calls.subscriptions.OpenSubscription]
 ) -> SubscriptionView:
-    """Use a vertical's shared service by the meter, at its tariff. Your limit is reserved for each hour."""
-    vertical = gateway.verticals.get(data.vertical)
-    if vertical is None or vertical.tariff is None:
+    """Use a vertical's shared service by the meter, at the tariff of this moment. Your limit is reserved for each hour.
+
+    The tariff stays as long as the subscription does.
+    """
+    if data.vertical not in gateway.tariffs.first:
         raise NotFound("subscription.no_service", f"This network sells nothing of {data.vertical!r} by the meter.")
+    # a subscription keeps its tariff for good: what was said a second ago counts, too
+    gateway.tariffs.words = await gateway.tariff_words()
     request = calls.subscriptions.Subscribe(
         id=data.id,
         account=payer,
         vertical=data.vertical,
-        tariff=dict(vertical.tariff),
+        tariff=gateway.tariffs.at(data.vertical, gateway.clock.now_ms()),
         limit_microusd=data.limit_microusd,
         label=data.label,
     )

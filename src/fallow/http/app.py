@@ -55,10 +55,10 @@ from fallow.ports.archive import Archive
 from fallow.ports.blobs import Blobs
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
-from fallow.ports.fees import following
 from fallow.ports.otherwise import Begin
 from fallow.ports.streams import Streams as OpensStreams
 from fallow.ports.vertical.plugin import Vertical
+from fallow.ports.words import following
 
 HTTPS_ONLY_S = 365 * 86_400
 """How long a browser that came by https never comes without it."""
@@ -137,7 +137,8 @@ def create_app(
             gateway.collector.running(),
             gateway.processes.hearing(),
             gateway.onlookers.hearing(),
-            following(gateway.fees, gateway.fee_words, clock),
+            following("fees", gateway.fees, gateway.fee_words, clock),
+            following("tariffs", gateway.tariffs, gateway.tariff_words, clock),
         ],
     )
 

@@ -12,6 +12,7 @@ from fallow.domain.errors import Unavailable
 from fallow.domain.fees import Fees, FeeWord
 from fallow.domain.prices import Offer
 from fallow.domain.streams import DirectAddress, Opening
+from fallow.domain.tariffs import TariffWord
 from fallow.domain.views.network import NetworkView
 from fallow.http.collecting import DAY_MS, KEEP_DAYS, Collector
 from fallow.http.install import Installer
@@ -33,7 +34,7 @@ from fallow.ports.remembered import Remembered
 from fallow.ports.rpc import call
 from fallow.ports.streams import Stream
 from fallow.ports.streams import Streams as OpensStreams
-from fallow.ports.vertical.plugin import Vertical
+from fallow.ports.vertical.plugin import Vertical, tariffs_of
 
 ReplyT = TypeVar("ReplyT")
 CACHED_GRANTS_MAX = 4096
@@ -95,6 +96,7 @@ class Gateway:
         self.archive = archive
         self.what_if = what_if
         self.fees = fees or Fees()
+        self.tariffs = tariffs_of(verticals)
         self.turns = Turns(TURNS_IN_ALL)
         self.processes = Processes(bus, clock, roles)
         self.onlookers = Onlookers(bus, clock)
@@ -119,6 +121,10 @@ class Gateway:
     async def fee_words(self) -> Sequence[FeeWord]:
         """Ask what operators said of the fee; raises Unavailable."""
         return (await self.ask(calls.fees.FEES, {}, calls.fees.FeeWords)).words
+
+    async def tariff_words(self) -> Sequence[TariffWord]:
+        """Ask what operators said of tariffs; raises Unavailable."""
+        return (await self.ask(calls.tariffs.TARIFFS, {}, calls.tariffs.TariffWords)).words
 
     def asking(self, subject: str, request: object, reply: type[ReplyT]) -> Callable[[], Awaitable[ReplyT]]:
         """Return what asks so when it is called."""

@@ -18,7 +18,6 @@ from fallow.domain.errors import NotFound
 from fallow.domain.network_views import (
     RivalView,
     ShownNumberView,
-    TariffLineView,
     VerticalEpochView,
     VerticalView,
 )
@@ -36,6 +35,7 @@ from fallow.http.auth import anyone
 from fallow.http.epochs import archive_of, listed
 from fallow.http.gateway import Gateway
 from fallow.http.params import Parts
+from fallow.http.prices import meters_of, next_tariff
 from fallow.http.shared import Ready
 from fallow.ports.archive import Archive, whole
 from fallow.ports.vertical.plugin import Vertical, takes_orders
@@ -97,14 +97,13 @@ def _view(gateway: Gateway, vertical: Vertical, epochs: Epochs) -> VerticalView:
     ]
     known = [one.sums for one in shown if one.sums is not None]
     delivered = any(one.core_s for one in known)
-    own = vertical.offer
+    now = gateway.clock.now_ms()
+    own = vertical.offered(gateway.tariffs.at(name, now))
     return VerticalView(
         name=name,
         leases=takes_orders(vertical),
-        tariff=[
-            TariffLineView(meter=meter, microusd=price.microusd, per=str(price.per))
-            for meter, price in sorted((vertical.tariff or {}).items())
-        ],
+        tariff=meters_of(gateway, name, now),
+        next_tariff=next_tariff(gateway, name, now),
         numbers=_numbers(gateway, vertical),
         epochs=shown,
         basket="stored" if own is not None and own.sells_storage else "delivered" if delivered else "",

@@ -23,7 +23,7 @@ from fallow.http.auth import anyone, anyone_or_member
 from fallow.http.gateway import Gateway
 from fallow.http.install import Installer
 from fallow.http.params import AfterNode, Around, Limit, NodeId, Parts, Resolution, WheelName
-from fallow.http.prices import next_fee
+from fallow.http.prices import meters, next_fee, next_tariffs
 from fallow.http.shared import Ready
 
 SCRIPT, WHEEL, PEM = "text/x-shellscript", "application/zip", "application/x-pem-file"
@@ -41,7 +41,11 @@ async def network(gateway: Parts, request: Request[Any, Any, Any]) -> NetworkVie
     """How to reach the network, and the key that signs for it."""
     now = gateway.clock.now_ms()
     view = msgspec.structs.replace(
-        gateway.network, fee_ppm=gateway.fees.at(now).fee_ppm, next_fee=next_fee(gateway.fees, now)
+        gateway.network,
+        fee_ppm=gateway.fees.at(now).fee_ppm,
+        next_fee=next_fee(gateway.fees, now),
+        meters=meters(gateway, now),
+        next_tariffs=next_tariffs(gateway, now),
     )
     host = host_of(request.headers.get("Host", "")) if gateway.any_host else ""
     if not host:

@@ -7,6 +7,8 @@ from typing import NamedTuple, Protocol
 
 from fallow.domain.fees import FeeWord
 from fallow.domain.idle_rules import IdleRules
+from fallow.domain.subscriptions import Tariff
+from fallow.domain.tariffs import TariffWord
 from fallow.ports.database import Transaction
 
 
@@ -96,6 +98,24 @@ class FeeRow(NamedTuple):
     def word(self) -> FeeWord:
         """What holds, and from when."""
         return FeeWord(self.from_ms, self.fee_ppm, self.reserve_ppm)
+
+
+class TariffRow(NamedTuple):
+    """What an operator said of a vertical's tariff, as the word number `pos` of all, from 0. It is never changed."""
+
+    pos: int
+    id: str
+    at: int
+    account: bytes
+    key_id: str
+    from_ms: int
+    vertical: str
+    tariff: Tariff
+
+    @property
+    def word(self) -> TariffWord:
+        """What holds, and from when."""
+        return TariffWord(self.from_ms, self.vertical, self.tariff)
 
 
 class ActionLog(Protocol):
@@ -224,6 +244,14 @@ class RegistryStore(ActionLog, Protocol):
 
     async def fees(self, tx: Transaction) -> list[FeeRow]:
         """All that was said of the fee, in that order."""
+        ...
+
+    async def add_tariff(self, tx: Transaction, row: TariffRow) -> bool:
+        """Append to what was said of tariffs; False when there is a word of its number or its id."""
+        ...
+
+    async def tariffs(self, tx: Transaction) -> list[TariffRow]:
+        """All that was said of tariffs, in that order."""
         ...
 
     async def add_token(self, tx: Transaction, digest: bytes, uses: int, expires_at: int) -> None:

@@ -56,6 +56,7 @@ class Client(Waiting):
     accept_price = waits(AsyncClient.accept_price)
     prices = waits(AsyncClient.prices)
     set_fee = waits(AsyncClient.set_fee)
+    set_tariff = waits(AsyncClient.set_tariff)
     set_take = waits(AsyncClient.set_take)
 
     epochs = waits(AsyncClient.epochs)

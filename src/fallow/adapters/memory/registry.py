@@ -8,7 +8,7 @@ from typing import NamedTuple
 from fallow.adapters.memory.database import memory_transaction
 from fallow.domain.errors import Conflict
 from fallow.ports.database import Transaction
-from fallow.ports.registry_store import ActionRow, BanRow, FeeRow, KeyRow, NodeRow, RulesRow, TokenRow
+from fallow.ports.registry_store import ActionRow, BanRow, FeeRow, KeyRow, NodeRow, RulesRow, TariffRow, TokenRow
 
 
 class _Token(NamedTuple):
@@ -35,6 +35,7 @@ class MemoryRegistryStore:
         self._rules: dict[tuple[str, str], RulesRow] = {}
         """By id and what happened."""
         self._fees: dict[int, FeeRow] = {}
+        self._tariffs: dict[int, TariffRow] = {}
         self._next_index = 0
 
     async def add_account(self, tx: Transaction, account: bytes, custody_index: int | None, now: int) -> None:  # noqa: ARG002 - kept by none but PostgreSQL
@@ -161,6 +162,19 @@ class MemoryRegistryStore:
         """All that was said of the fee."""
         memory_transaction(tx)
         return [self._fees[pos] for pos in sorted(self._fees)]
+
+    async def add_tariff(self, tx: Transaction, row: TariffRow) -> bool:
+        """Append to what was said of tariffs."""
+        mine = memory_transaction(tx)
+        if row.pos in self._tariffs or any(one.id == row.id for one in self._tariffs.values()):
+            return False
+        mine.put(self._tariffs, row.pos, row)
+        return True
+
+    async def tariffs(self, tx: Transaction) -> list[TariffRow]:
+        """All that was said of tariffs."""
+        memory_transaction(tx)
+        return [self._tariffs[pos] for pos in sorted(self._tariffs)]
 
     async def rules_asked(self, tx: Transaction, id_: str) -> RulesRow | None:
         """What was asked with an id."""

@@ -9,8 +9,9 @@ import msgspec
 from fallow.adapters.postgres.turns import by_turns
 from fallow.domain.identity import ADDRESS_BYTES, NODE_ID_BYTES
 from fallow.domain.idle_rules import IdleRules
+from fallow.domain.subscriptions import Tariff
 from fallow.ports.database import Row, Transaction
-from fallow.ports.registry_store import ActionRow, BanRow, FeeRow, KeyRow, NodeRow, RulesRow, TokenRow
+from fallow.ports.registry_store import ActionRow, BanRow, FeeRow, KeyRow, NodeRow, RulesRow, TariffRow, TokenRow
 
 NODES = (
     "SELECT n.node, n.account, n.label, n.enrolled_at, a.vouched_reason AS vouched,"
@@ -174,6 +175,23 @@ class PostgresRegistryStore:
             "SELECT pos, id, at, account, key_id, from_ms, fee_ppm, reserve_ppm FROM registry.fee ORDER BY pos"
         )
         return [FeeRow(**dict(row)) for row in rows]
+
+    async def add_tariff(self, tx: Transaction, row: TariffRow) -> bool:
+        """Append to what was said of tariffs."""
+        done = await tx.execute(
+            "INSERT INTO registry.tariff (pos, id, at, account, key_id, from_ms, vertical, tariff)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+            *row[:-1],
+            msgspec.json.encode(row.tariff).decode(),
+        )
+        return done == "INSERT 0 1"
+
+    async def tariffs(self, tx: Transaction) -> list[TariffRow]:
+        """All that was said of tariffs."""
+        rows = await tx.fetch(
+            "SELECT pos, id, at, account, key_id, from_ms, vertical, tariff FROM registry.tariff ORDER BY pos"
+        )
+        return [TariffRow(**dict(row) | {"tariff": msgspec.json.decode(row["tariff"], type=Tariff)}) for row in rows]
 
     async def vouched(self, tx: Transaction) -> frozenset[bytes]:
         """All accounts whose owners are vouched for."""

@@ -24,6 +24,7 @@ from fallow.domain.calls import (
     sessions,
     streams,
     subscriptions,
+    tariffs,
     tokens,
     verticals,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "sessions",
     "streams",
     "subscriptions",
+    "tariffs",
     "tokens",
     "verticals",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from fallow.domain.subscriptions import Price
 from fallow.domain.views.base import View
 
 TEST_CLASS: Final = "granted"
@@ -48,12 +49,13 @@ class StatementLine(View, frozen=True, kw_only=True):
 
 
 class SubscriptionView(View, frozen=True, kw_only=True):
-    """One subscription. `left_microusd` is what its open window can still cost."""
+    """One subscription. `left_microusd` is what its open window can still cost. `tariff` stays as long as it does."""
 
     id: str
     state: str
     label: str
     vertical: str
+    tariff: dict[str, Price]
     opened_at: int
     ended_at: int | None
     window: int

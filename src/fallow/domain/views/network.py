@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fallow.domain.billing import FeePolicy
 from fallow.domain.views.base import View
-from fallow.domain.views.prices import FeeView
+from fallow.domain.views.prices import FeeView, MeterPriceView, TariffView
 
 
 class ContractsView(View, frozen=True, kw_only=True):
@@ -31,7 +31,8 @@ class NetworkView(View, frozen=True, kw_only=True):
     hands out none. `chain_url` is the JSON-RPC of its chain, `chain_id` the chain's number; "" and 0 where it has none.
     `contracts` are on that chain. `gateways` are the URLs of verticals' own gateways by their roles, such as `s3`.
     `fee_ppm` is what it keeps of each price, in millionths; a network that does not say so keeps what is usual.
-    `next_fee` is what holds after that, and from when; None where nothing else was said.
+    `next_fee` is what holds after that, and from when; None where nothing else was said. `meters` are what shared
+    services cost who subscribes now, `next_tariffs` what they cost after that.
     """
 
     net: str
@@ -47,3 +48,5 @@ class NetworkView(View, frozen=True, kw_only=True):
     gateways: dict[str, str] = {}
     fee_ppm: int = FeePolicy().fee_ppm
     next_fee: FeeView | None = None
+    meters: list[MeterPriceView] = []
+    next_tariffs: list[TariffView] = []

@@ -29,12 +29,26 @@ class PriceView(View, frozen=True, kw_only=True):
 
 
 class MeterPriceView(View, frozen=True, kw_only=True):
-    """What a vertical's subscriptions pay: `microusd` for `per` of what a meter counts."""
+    """What a vertical's subscriptions pay: `microusd` for `per` of what a meter counts.
+
+    People speak of `unit_per` of that at once, which `unit` says in each language; a meter that is none of people's has
+    no words.
+    """
 
     vertical: str
     meter: str
     microusd: int
     per: int
+    unit_per: int = 1
+    unit: dict[str, str] = {}
+
+
+class TariffView(View, frozen=True, kw_only=True):
+    """What subscriptions to a vertical that are opened from a moment on pay."""
+
+    vertical: str
+    from_ms: int
+    meters: list[MeterPriceView]
 
 
 class FeeView(View, frozen=True, kw_only=True):
@@ -49,10 +63,11 @@ class PricesView(View, frozen=True, kw_only=True):
     """What the network itself takes: its fee in millionths of usage, and what of that goes to the reserve.
 
     `next_fee` is what holds after that; None where nothing else was said. `meters` are prices that a vertical has for
-    everybody. Where it has none, providers name their own.
+    everybody who subscribes now, `next_tariffs` what holds after that. Where it has none, providers name their own.
     """
 
     fee_ppm: int
     reserve_ppm: int
     meters: list[MeterPriceView]
     next_fee: FeeView | None = None
+    next_tariffs: list[TariffView] = []

@@ -14,7 +14,8 @@ from fallow.domain.epochs.metering import Metering, Recount
 from fallow.domain.epochs.reading import Place
 from fallow.domain.errors import InvalidInput, NotFound
 from fallow.domain.prices import Offer
-from fallow.domain.subscriptions import Tariff
+from fallow.domain.subscriptions import MeterName, Tariff
+from fallow.domain.tariffs import Tariffs, Unit
 from fallow.ports.blobs import Blobs
 from fallow.ports.vertical.capacity import Capacity
 from fallow.ports.vertical.control import Comparer, ControlGround
@@ -33,7 +34,9 @@ class Vertical(Protocol):
     """How its nodes show in roll calls what they have; None: they cannot."""
 
     tariff: Tariff | None = None
-    """What its shared service costs by the meter; None: it is bought otherwise."""
+    """What its shared service costs by the meter, until operators say otherwise; None: it is bought otherwise."""
+    units: Mapping[MeterName, Unit] = MappingProxyType({})
+    """How people speak of its meters, in which prices are shown and set."""
     migrations: Path | None = None
     """The folder of its schema's migrations, for what its network's side keeps; None: it keeps nothing."""
     gateways: tuple[str, ...] = ()
@@ -52,12 +55,14 @@ class Vertical(Protocol):
     """
     shown: frozenset[str] = frozenset()
     """Names of those of its measures (`ControlGround.watch`) that everybody may see, on its page of the explorer."""
-    offer: Offer | None = None
-    """What its shared service costs here, in the terms of the price file, beside which pages show it."""
     tells_alerts: bool = False
     """Whether its side answers `ALERTS` (`fallow.domain.calls.verticals`), too: what its owners should look at."""
     takes_grants: bool = False
     """Whether its side answers `GRANTED`, too: calls of those who show a grant, which it checks itself."""
+
+    def offered(self, tariff: Tariff) -> Offer | None:
+        """Say what its shared service costs here at a tariff, in the terms of the price file; None: not in them."""
+        return None
 
     def check_work(self, work: Mapping[str, Any], item: str | None) -> WorkNeeds:
         """Check an order's work at the door; `item` is the input of a map, if it is one.
@@ -112,6 +117,11 @@ class Vertical(Protocol):
     def comparer(self, blobs: Blobs, folder: Path) -> Comparer | None:
         """Make what compares results by a tolerance, if any are; `folder` is one that it may keep things in."""
         return None
+
+
+def tariffs_of(verticals: Mapping[str, Vertical]) -> Tariffs:
+    """What their versions have shared services cost, before operators say anything."""
+    return Tariffs({name: vertical.tariff for name, vertical in verticals.items() if vertical.tariff is not None})
 
 
 def borrows(vertical: Vertical) -> bool:

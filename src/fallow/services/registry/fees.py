@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 from fallow.domain import calls
 from fallow.domain.billing import FeePolicy
-from fallow.domain.errors import Conflict, InvalidInput, Unavailable
-from fallow.domain.fees import AHEAD_MAX_MS, NOTICE_MS, Fees, FeeWord
+from fallow.domain.errors import Conflict, Unavailable
+from fallow.domain.fees import Fees, FeeWord
 from fallow.domain.identity import ADDRESS_BYTES, address
 from fallow.ports.acting import action_of, note
 from fallow.ports.bus import Bus
@@ -17,6 +17,7 @@ from fallow.ports.clock import Clock
 from fallow.ports.database import Database
 from fallow.ports.registry_store import FeeRow, RegistryStore
 from fallow.ports.rpc import Empty, serve
+from fallow.services.registry.moments import moment_of
 
 _log = logging.getLogger(__name__)
 
@@ -92,21 +93,16 @@ class FeeSetting:
 
 
 def _word(fees: Fees, request: calls.fees.SetFee, now: int) -> FeeWord:
-    word = FeeWord(now if request.from_ms is None else request.from_ms, request.fee_ppm, request.reserve_ppm)
-    if request.from_ms is None and fees.too_soon(word, now):
-        return word._replace(from_ms=now + NOTICE_MS)
-    if word.from_ms < now:
-        raise InvalidInput("fee.past", "Its moment is past: what was charged stays as it is.", "Name a later one.")
-    if word.from_ms > now + AHEAD_MAX_MS:
-        raise InvalidInput("fee.too_far", "Its moment is more than a year ahead.", "Name an earlier one.")
-    if fees.too_soon(word, now):
-        raise InvalidInput(
-            "fee.too_soon",
-            "It takes more from owners than they were told, so it holds a day from now at the earliest: "
-            "they may leave before.",
-            "Name no moment, and it holds in a day.",
-        )
-    return word
+    word = FeeWord(now, request.fee_ppm, request.reserve_ppm)
+    from_ms = moment_of(
+        request.from_ms,
+        now,
+        lambda moment: fees.too_soon(word._replace(from_ms=moment), now),
+        what="fee",
+        why="It takes more from owners than they were told, so it holds a day from now at the earliest: "
+        "they may leave before.",
+    )
+    return word._replace(from_ms=from_ms)
 
 
 def _require_same(kept: FeeRow, request: calls.fees.SetFee) -> None:

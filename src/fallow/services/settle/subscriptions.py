@@ -340,6 +340,7 @@ def _view(subscription: Subscription) -> SubscriptionView:
         state=subscription.state.value,
         label=subscription.label,
         vertical=subscription.vertical,
+        tariff=subscription.tariff,
         opened_at=subscription.opened_at,
         ended_at=subscription.ended_at,
         window=subscription.window,

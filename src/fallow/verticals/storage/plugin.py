@@ -14,7 +14,8 @@ from fallow.domain.epochs.metering import Metering, Recount
 from fallow.domain.epochs.reading import Place
 from fallow.domain.errors import NotFound
 from fallow.domain.prices import Offer
-from fallow.domain.subscriptions import Tariff
+from fallow.domain.subscriptions import MeterName, Tariff
+from fallow.domain.tariffs import Unit
 from fallow.ports.vertical.control import ControlGround
 from fallow.ports.vertical.gateway import Asgi, GatewayGround, SignedRequest, Signer
 from fallow.ports.vertical.plugin import Vertical
@@ -25,7 +26,7 @@ from fallow.verticals.storage.core.lenders import PROVIDERS_CALLS
 from fallow.verticals.storage.core.lending import read_lending, size_text
 from fallow.verticals.storage.core.metering import StorageMetering
 from fallow.verticals.storage.core.profiles import WIDE
-from fallow.verticals.storage.core.tariff import TARIFF, offered
+from fallow.verticals.storage.core.tariff import TARIFF, UNITS, offered
 from fallow.verticals.storage.core.upkeep import OPERATOR_CALLS
 
 S3: Final = "s3"
@@ -40,6 +41,7 @@ class Storage(Vertical):
     name = "storage"
     metering: Metering | None = StorageMetering()
     tariff: Tariff | None = TARIFF
+    units: Mapping[MeterName, Unit] = UNITS
     migrations: Path | None = Path(__file__).with_name("control") / "schema"
     gateways: tuple[str, ...] = (S3,)
     calls: Mapping[str, type[msgspec.Struct]] = MappingProxyType({call.name: call for call in BUYERS_CALLS})
@@ -48,9 +50,12 @@ class Storage(Vertical):
     shown = frozenset(
         {"fallow_storage_nodes", "fallow_storage_lent_bytes", "fallow_storage_objects", "fallow_storage_object_bytes"}
     )
-    offer: Offer | None = offered(WIDE.expansion)
     tells_alerts = True
     takes_grants = True
+
+    def offered(self, tariff: Tariff) -> Offer | None:
+        """See `Vertical.offered`; for objects as most are: in 80 pieces, of which 29 are needed."""
+        return offered(tariff, WIDE.expansion)
 
     def check_lending(self, lends: str) -> str:
         """Check a folder and a size; see `Vertical.check_lending`. Imported here, since only agents have the rest."""

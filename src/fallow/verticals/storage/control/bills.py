@@ -7,13 +7,13 @@ lost, its buyer does not pay twice. What does not fit into what a window may sti
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from fallow.domain.calls.subscriptions import METER, Delivery, MeterUse
 from fallow.domain.errors import FallowError
 from fallow.domain.identity import address_text
-from fallow.domain.subscriptions import DELIVERIES_MAX, SubscriptionState
+from fallow.domain.subscriptions import DELIVERIES_MAX, Price, SubscriptionState
 from fallow.domain.views.money import SubscriptionView
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
@@ -22,7 +22,8 @@ from fallow.ports.rpc import call
 from fallow.verticals.storage.control.limits import REPAIRS
 from fallow.verticals.storage.control.metering import lock_sums
 from fallow.verticals.storage.control.paying import Paying
-from fallow.verticals.storage.core.tariff import EGRESS, HOUR_MS, STORED, TARIFF
+from fallow.verticals.storage.control.rates import learn
+from fallow.verticals.storage.core.tariff import EGRESS, HOUR_MS, STORED
 
 SOURCE: Final = "storage"
 DELIVERIES_AT_ONCE: Final = 500
@@ -54,36 +55,37 @@ class Line(NamedTuple):
     counted: int
 
 
-def fitting(lines: Sequence[Line], left_microusd: int) -> list[tuple[Line, int]]:
+def fitting(lines: Sequence[Line], tariff: Mapping[str, Price], left_microusd: int) -> list[tuple[Line, int]]:
     """Return the quantity that each is to be told of now, so that together they cost no more than what is left.
 
     Where not all fits, each gets its part of it, and what rounding leaves goes to the first: nothing is left then. What
     does not grow is left out.
     """
     wanted = [line.told - line.counted + line.fresh for line in lines]
-    given, left = wanted, left_microusd - sum(map(_cost, lines, wanted))
+    prices = [tariff[line.meter] for line in lines]
+    given, left = wanted, left_microusd - sum(map(_cost, lines, prices, wanted))
     if left < 0:
         cost, left = left_microusd - left, left_microusd
         given = [0 for _ in lines]
         for most in ([more * left_microusd // cost for more in wanted], wanted):
             for at, line in enumerate(lines):
-                room = left + _cost(line, given[at])
-                given[at] = max(given[at], min(most[at], _affordable(line, room)))
-                left = room - _cost(line, given[at])
+                room = left + _cost(line, prices[at], given[at])
+                given[at] = max(given[at], _affordable(line, prices[at], room, most[at]))
+                left = room - _cost(line, prices[at], given[at])
     return [(line, line.counted + more) for line, more in zip(lines, given, strict=True) if more]
 
 
-def _cost(line: Line, more: int) -> int:
+def _cost(line: Line, price: Price, more: int) -> int:
     """What `more` than it has counted costs on a subscription, which rounds down once for each payee and meter."""
-    price = TARIFF[line.meter]
     return price.microusd * (line.counted + more) // price.per - price.microusd * line.counted // price.per
 
 
-def _affordable(line: Line, microusd: int) -> int:
-    """The most that costs no more than that."""
-    price = TARIFF[line.meter]
+def _affordable(line: Line, price: Price, microusd: int, wanted: int) -> int:
+    """The most of what is wanted that costs no more than that."""
+    if not price.microusd:
+        return wanted
     free = (price.microusd * line.counted // price.per + microusd + 1) * price.per - 1
-    return free // price.microusd - line.counted
+    return min(wanted, free // price.microusd - line.counted)
 
 
 class Bills:
@@ -133,9 +135,10 @@ class Bills:
     ) -> tuple[list[tuple[Line, int]], bool]:
         """Write down what the subscription is told of; and whether that is all."""
         now = self._clock.now_ms()
+        await learn(tx, account, subscription.tariff)
         rows = await tx.fetch(_OPEN, account, subscription.id, STORED, EGRESS, now, HOUR_MS)
         lines = await self._settleable(tx, account, subscription.id, [Line(**dict(row)) for row in rows])
-        told = fitting(lines, subscription.left_microusd)
+        told = fitting(lines, subscription.tariff, subscription.left_microusd)
         for table, meter in (("stored", STORED), ("egress", EGRESS)):
             more = [(line.payee, quantity - line.told) for line, quantity in told if line.meter == meter]
             await tx.execute(

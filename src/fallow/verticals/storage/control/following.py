@@ -8,14 +8,17 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from fallow.domain.batches import stored_records
+from fallow.domain.billing import PPM
 from fallow.domain.errors import InvalidInput
 from fallow.domain.facts import OfferMade, PlacedOfferMade, SpotOfferMade
+from fallow.domain.fees import Fees
 from fallow.domain.records import Record
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
 from fallow.ports.ingest_store import IngestStore, LoggedBatch
 from fallow.ports.registry_store import RegistryStore
 from fallow.verticals.storage.control.limits import REPAIRS
+from fallow.verticals.storage.control.rates import rates
 from fallow.verticals.storage.control.rolling import add_orders
 from fallow.verticals.storage.control.served import Moved, Reader
 from fallow.verticals.storage.core.facts import StorageServed
@@ -31,6 +34,18 @@ _Day = tuple[int, int]
 """Bucket, and days since 1970."""
 _NodeDay = tuple[bytes, int, bool]
 """Node, days since 1970, and whether it was read for repairs."""
+
+
+class _Read(NamedTuple):
+    """Bytes, and what they cost in the parts that sums are kept in."""
+
+    bytes: int = 0
+    cost: int = 0
+
+    def plus(self, size: int, rate: int) -> _Read:
+        return _Read(self.bytes + size, self.cost + size * rate)
+
+
 _OFFERS: Final = {offer.version: offer for offer in (OfferMade, SpotOfferMade, PlacedOfferMade)}
 
 
@@ -46,9 +61,17 @@ class Follower:
     """Takes each record once: what it means and how far the log was read are written in one transaction."""
 
     def __init__(
-        self, *, clock: Clock, database: Database, log: IngestStore, registry: RegistryStore, reader: Reader
+        self,
+        *,
+        clock: Clock,
+        database: Database,
+        log: IngestStore,
+        registry: RegistryStore,
+        reader: Reader,
+        fees: Fees,
     ) -> None:
         self._clock = clock
+        self._fees = fees
         self._database = database
         self._log = log
         self._registry = registry
@@ -93,18 +116,21 @@ class Follower:
         payees = {row.node: row.account for row in rows}
         known = [each for each in moved if each.one.limit.node in payees]
         said = {each.one.limit.serial: each for each in known}
+        paid = await rates(tx, {payer.account for _, payer, _ in known if payer != REPAIRS})
         by_payee: defaultdict[tuple[bytes, bytes], int] = defaultdict(int)
-        by_day: defaultdict[_Day, int] = defaultdict(int)
-        by_node: defaultdict[_NodeDay, int] = defaultdict(int)
+        by_day: defaultdict[_Day, _Read] = defaultdict(_Read)
+        by_node: defaultdict[_NodeDay, _Read] = defaultdict(_Read)
         added: defaultdict[bytes, list[Added]] = defaultdict(list)
         for each in additions([each.one for each in known], await _counted(tx, known)):
             node, (_, payer, at_ms) = each.one.limit.node, said[each.one.limit.serial]
             by_payee[payer.account, payees[node]] += each.more
-            by_day[payer.bucket, at_ms // DAY_MS] += each.more
-            by_node[node, at_ms // DAY_MS, payer == REPAIRS] += each.more
+            rate = 0 if payer == REPAIRS else paid[payer.account].egress
+            day, of_node = (payer.bucket, at_ms // DAY_MS), (node, at_ms // DAY_MS, payer == REPAIRS)
+            by_day[day] = by_day[day].plus(each.more, rate)
+            by_node[of_node] = by_node[of_node].plus(each.more, rate)
             added[node].append(each)
         await _add(tx, by_payee, by_day)
-        await _add_by_node(tx, by_node)
+        await _add_by_node(tx, by_node, PPM - self._fees.at(self._clock.now_ms()).fee_ppm)
         await add_orders(tx, added)
 
     def _understand(self, batches: Sequence[LoggedBatch]) -> _News:
@@ -163,7 +189,7 @@ async def _counted(tx: Transaction, moved: Sequence[Moved]) -> dict[bytes, int]:
     return {row["serial"]: int(row["bytes"]) for row in known}
 
 
-async def _add(tx: Transaction, by_payee: Mapping[tuple[bytes, bytes], int], by_day: Mapping[_Day, int]) -> None:
+async def _add(tx: Transaction, by_payee: Mapping[tuple[bytes, bytes], int], by_day: Mapping[_Day, _Read]) -> None:
     payees, days = sorted(by_payee), sorted(by_day)
     await tx.execute(
         "INSERT INTO storage.egress AS e (account, payee, bytes)"
@@ -174,27 +200,31 @@ async def _add(tx: Transaction, by_payee: Mapping[tuple[bytes, bytes], int], by_
         [by_payee[key] for key in payees],
     )
     await tx.execute(
-        "INSERT INTO storage.day AS d (bucket, day, egress)"
-        " SELECT * FROM unnest($1::bigint[], $2::integer[], $3::numeric[])"
-        " ON CONFLICT (bucket, day) DO UPDATE SET egress = d.egress + EXCLUDED.egress",
+        "INSERT INTO storage.day AS d (bucket, day, egress, cost)"
+        " SELECT * FROM unnest($1::bigint[], $2::integer[], $3::numeric[], $4::numeric[])"
+        " ON CONFLICT (bucket, day) DO UPDATE SET egress = d.egress + EXCLUDED.egress, cost = d.cost + EXCLUDED.cost",
         [bucket for bucket, _ in days],
         [day for _, day in days],
-        [by_day[key] for key in days],
+        [by_day[key].bytes for key in days],
+        [by_day[key].cost for key in days],
     )
 
 
-async def _add_by_node(tx: Transaction, by_node: Mapping[_NodeDay, int]) -> None:
+async def _add_by_node(tx: Transaction, by_node: Mapping[_NodeDay, _Read], left_ppm: int) -> None:
+    """`left_ppm` is what owners have of what is paid."""
     rows = sorted(by_node)
     await tx.execute(
-        "INSERT INTO storage.lender_day AS d (alias, day, egress, repaired)"
+        "INSERT INTO storage.lender_day AS d (alias, day, egress, repaired, earned)"
         " SELECT n.alias, s.day, coalesce(sum(s.bytes) FILTER (WHERE NOT s.repairs), 0),"
-        "  coalesce(sum(s.bytes) FILTER (WHERE s.repairs), 0)"
-        " FROM unnest($1::bytea[], $2::integer[], $3::boolean[], $4::numeric[]) AS s (node, day, repairs, bytes)"
+        "  coalesce(sum(s.bytes) FILTER (WHERE s.repairs), 0), sum(s.earned)"
+        " FROM unnest($1::bytea[], $2::integer[], $3::boolean[], $4::numeric[], $5::numeric[])"
+        "  AS s (node, day, repairs, bytes, earned)"
         " JOIN storage.node n USING (node) GROUP BY n.alias, s.day ORDER BY n.alias, s.day"
         " ON CONFLICT (alias, day) DO UPDATE SET egress = d.egress + EXCLUDED.egress,"
-        "  repaired = d.repaired + EXCLUDED.repaired",
+        "  repaired = d.repaired + EXCLUDED.repaired, earned = d.earned + EXCLUDED.earned",
         [node for node, _, _ in rows],
         [day for _, day, _ in rows],
         [repairs for _, _, repairs in rows],
-        [by_node[row] for row in rows],
+        [by_node[row].bytes for row in rows],
+        [by_node[row].cost * left_ppm // PPM for row in rows],
     )

@@ -1,4 +1,7 @@
-"""What was used, added up: from changes of what nodes hold to byte-milliseconds, and from these to days."""
+"""What was used, added up: from changes of what nodes hold to byte-milliseconds, and from these to days.
+
+Each use counts with what it costs, and leaves its owner, when it is added up: by the rates and the fee of that moment.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from fallow.domain.billing import PPM
+from fallow.domain.fees import Fees
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Row, Transaction
+from fallow.verticals.storage.control.rates import FIRST, take_means
 from fallow.verticals.storage.core.tariff import DAY_MS
 
 CHANGES_AT_ONCE: Final = 500
@@ -26,8 +32,26 @@ WITH used AS (
 ), noted AS (
     UPDATE storage.lender l SET counted = l.counted + used.more FROM used WHERE l.alias = used.alias
 )
-INSERT INTO storage.lender_day AS d (alias, day, byte_ms) SELECT alias, $2, more FROM used
-ON CONFLICT (alias, day) DO UPDATE SET byte_ms = d.byte_ms + EXCLUDED.byte_ms
+INSERT INTO storage.lender_day AS d (alias, day, byte_ms, earned)
+SELECT alias, $2, more, div(more * coalesce(m.stored, $3::numeric) * $4::numeric, $5::numeric)
+FROM used JOIN storage.node n USING (alias) LEFT JOIN storage.mean_rate m ON m.payee = n.account
+ON CONFLICT (alias, day) DO UPDATE SET byte_ms = d.byte_ms + EXCLUDED.byte_ms, earned = d.earned + EXCLUDED.earned
+"""
+_DAYS: Final = """
+WITH used AS (
+    SELECT bucket, account, greatest(bytes * $1::numeric - less - counted, 0) AS more,
+        greatest(payload * $1::numeric - payload_less - payload_counted, 0) AS payload
+    FROM storage.payer
+    WHERE bytes * $1::numeric - less > counted OR payload * $1::numeric - payload_less > payload_counted
+), noted AS (
+    UPDATE storage.payer p SET counted = p.counted + used.more, payload_counted = p.payload_counted + used.payload
+    FROM used WHERE p.bucket = used.bucket
+)
+INSERT INTO storage.day AS d (bucket, day, byte_ms, payload_ms, cost)
+SELECT bucket, $2, more, payload, more * coalesce(r.stored, $3::numeric)
+FROM used LEFT JOIN storage.rate r USING (account)
+ON CONFLICT (bucket, day) DO UPDATE SET byte_ms = d.byte_ms + EXCLUDED.byte_ms,
+    payload_ms = d.payload_ms + EXCLUDED.payload_ms, cost = d.cost + EXCLUDED.cost
 """
 _FORGET_LENDER_DAYS: Final = """
 DELETE FROM storage.lender_day WHERE (alias, day) IN (SELECT alias, day FROM storage.lender_day WHERE day < $1 LIMIT $2)
@@ -47,8 +71,9 @@ class _Sum(NamedTuple):
 class Metering:
     """Adds up. Several processes may do so at the same time: who does holds a row."""
 
-    def __init__(self, clock: Clock, database: Database) -> None:
+    def __init__(self, clock: Clock, database: Database, fees: Fees) -> None:
         self._clock = clock
+        self._fees = fees
         self._database = database
 
     async def add_up(self) -> bool:
@@ -70,24 +95,14 @@ class Metering:
     async def count_days(self) -> None:
         """Write what was used since the last time to the day that is now, and forget nodes' days of long ago."""
         now = self._clock.now_ms()
+        today = now // DAY_MS
         async with self._database.transaction() as tx:
             await lock_sums(tx)
-            await tx.execute(
-                "WITH used AS (SELECT bucket, greatest(bytes * $1::numeric - less - counted, 0) AS more,"
-                "  greatest(payload * $1::numeric - payload_less - payload_counted, 0) AS payload FROM storage.payer"
-                "  WHERE bytes * $1::numeric - less > counted"
-                "   OR payload * $1::numeric - payload_less > payload_counted), noted AS (UPDATE storage.payer p"
-                "  SET counted = p.counted + used.more, payload_counted = p.payload_counted + used.payload"
-                "  FROM used WHERE p.bucket = used.bucket)"
-                " INSERT INTO storage.day AS d (bucket, day, byte_ms, payload_ms)"
-                "  SELECT bucket, $2, more, payload FROM used"
-                " ON CONFLICT (bucket, day) DO UPDATE SET byte_ms = d.byte_ms + EXCLUDED.byte_ms,"
-                "  payload_ms = d.payload_ms + EXCLUDED.payload_ms",
-                now,
-                now // DAY_MS,
-            )
-            await tx.execute(_LENDER_DAYS, now, now // DAY_MS)
-            await tx.execute(_FORGET_LENDER_DAYS, now // DAY_MS - LENDER_DAYS, DAYS_AT_ONCE)
+            await tx.execute(_DAYS, now, today, FIRST.stored)
+            await take_means(tx)
+            left_ppm = PPM - self._fees.at(now).fee_ppm
+            await tx.execute(_LENDER_DAYS, now, today, FIRST.stored, left_ppm, PPM)
+            await tx.execute(_FORGET_LENDER_DAYS, today - LENDER_DAYS, DAYS_AT_ONCE)
 
 
 async def lock_sums(tx: Transaction) -> None:

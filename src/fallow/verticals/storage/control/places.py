@@ -137,8 +137,9 @@ class Places:
             log=ground.log,
             registry=ground.registry,
             reader=Reader(ground.net, ground.network_key, self._secrets),
+            fees=ground.fees,
         )
-        self.metering = Metering(clock, database)
+        self.metering = Metering(clock, database, ground.fees)
         self.rolling = Rolling(clock, database, ground.decisions)
         self.bills = Bills(bus=bus, clock=clock, database=database, paying=paying)
 
@@ -177,12 +178,12 @@ class Places:
             yield
 
     async def meter(self) -> None:
-        """Add up what was used, and tell settlement, and epochs."""
+        """Add up what was used, and tell settlement, and epochs; days count by the subscriptions that were told."""
         while await self.metering.add_up():
             pass
+        await self.bills.tell_all()
         await self.metering.count_days()
         await self.rolling.roll()
-        await self.bills.tell_all()
 
     async def begin(self, request: BeginSegment) -> Plan:
         """See the call."""

@@ -15,12 +15,13 @@ from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Row
 from fallow.ports.vertical.control import Ask, ControlGround
 from fallow.verticals.storage.control.nodes import Lender, Nodes
+from fallow.verticals.storage.control.rates import FIRST
 from fallow.verticals.storage.control.verdicts import read_state
 from fallow.verticals.storage.core.exiting import ppm
 from fallow.verticals.storage.core.questions import Tell
 from fallow.verticals.storage.core.reputation import Reputation
-from fallow.verticals.storage.core.statements import Month, Statement, Use, expected_use
-from fallow.verticals.storage.core.tariff import DAY_MS, HOUR_MS
+from fallow.verticals.storage.core.statements import Month, Statement, Use, earned, expected_more
+from fallow.verticals.storage.core.tariff import DAY_MS, FINE, HOUR_MS, Rates
 
 EVERY_MS: Final = 600_000
 LOOK_S: Final = 5.0
@@ -29,11 +30,12 @@ AT_ONCE: Final = 256
 
 ROWS: Final = """
 SELECT n.alias, n.standing, n.exit, r.state, coalesce(r.audits, 0) AS audits, coalesce(l.bytes, 0) AS bytes,
-    m.byte_ms, m.egress, m.repaired
+    m.byte_ms, m.egress, m.repaired, m.earned, a.stored AS rate_stored, a.egress AS rate_egress
 FROM storage.node n LEFT JOIN storage.reputation r USING (alias) LEFT JOIN storage.lender l USING (alias)
+LEFT JOIN storage.mean_rate a ON a.payee = n.account
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(byte_ms), 0) AS byte_ms, coalesce(sum(egress), 0) AS egress,
-        coalesce(sum(repaired), 0) AS repaired
+        coalesce(sum(repaired), 0) AS repaired, coalesce(sum(earned), 0) AS earned
     FROM storage.lender_day d WHERE d.alias = n.alias AND d.day BETWEEN $2 AND $3
 ) m WHERE n.alias = ANY($1::integer[]) ORDER BY n.alias
 """
@@ -91,10 +93,13 @@ class Statements:
 
 
 def statement_of(row: Row, net: str, node: bytes, now: int, fee_ppm: int) -> Statement:
-    """What a row of `ROWS` comes to at `now`, where the network keeps so many millionths."""
+    """What a row of `ROWS` comes to at `now`, where the network keeps so many millionths of what is still to come."""
     reputation = read_state(row["state"]) if row["state"] is not None else Reputation()
     month = month_of(now)
     use, stored = Use(int(row["byte_ms"] // HOUR_MS), int(row["egress"])), max(0, int(row["bytes"]))
+    so_far = int(row["earned"])
+    rates = FIRST if row["rate_stored"] is None else Rates(int(row["rate_stored"]), int(row["rate_egress"]))
+    more = earned(expected_more(month, now, stored, use), rates, fee_ppm)
     return Statement(
         net=net,
         node=node,
@@ -110,8 +115,8 @@ def statement_of(row: Row, net: str, node: bytes, now: int, fee_ppm: int) -> Sta
         stored_byte_hours=use.stored_byte_hours,
         egress_bytes=use.egress_bytes,
         repair_bytes=int(row["repaired"]),
-        earned_microusd=use.earned_microusd(fee_ppm),
-        expected_microusd=expected_use(month, now, stored, use).earned_microusd(fee_ppm),
+        earned_microusd=so_far // FINE,
+        expected_microusd=(so_far + more) // FINE,
     )
 
 

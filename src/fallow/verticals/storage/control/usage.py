@@ -14,7 +14,7 @@ from fallow.domain.prices import Offer
 from fallow.ports.database import Database, Row, Transaction
 from fallow.verticals.storage.core.billing import LINES_MAX, BucketLine, GetBill, StorageBill, bill_of, line_of
 from fallow.verticals.storage.core.calls.accounts import USAGE_BUCKETS_MAX, USAGE_DAYS_MAX, Usage, UsedBucket, UsedDay
-from fallow.verticals.storage.core.tariff import HOUR_MS, cost_microusd
+from fallow.verticals.storage.core.tariff import FINE, HOUR_MS
 
 _BUCKETS: Final = """
 SELECT i.id, coalesce(b.name, '') AS name,
@@ -32,12 +32,12 @@ LEFT JOIN LATERAL (
 ORDER BY i.id
 """
 _DAYS: Final = """
-SELECT bucket, day, div(byte_ms, $4::numeric) AS stored, div(payload_ms, $4::numeric) AS payload, egress
+SELECT bucket, day, div(byte_ms, $4::numeric) AS stored, div(payload_ms, $4::numeric) AS payload, egress, cost
 FROM storage.day WHERE bucket = ANY($1::bigint[]) AND day BETWEEN $2 AND $3
 """
 _SUMS: Final = """
 SELECT bucket, sum(div(byte_ms, $4::numeric)) AS stored, sum(div(payload_ms, $4::numeric)) AS payload,
-    sum(egress) AS egress
+    sum(egress) AS egress, sum(cost) AS cost
 FROM storage.day WHERE bucket = ANY($1::bigint[]) AND day BETWEEN $2 AND $3 GROUP BY bucket
 """
 _REQUESTS: Final = """
@@ -69,13 +69,15 @@ class Used:
         """See the call. The database adds days up: dropped buckets may be many, and each page looks for all of them."""
         account, span = address(call.account), _span(call)
         lines: list[BucketLine] = []
+        cost = 0
         while True:
             async with self._database.transaction() as tx:
-                page = await _lines(tx, account, span, lines[-1].id if lines else 0)
+                page, more = await _lines(tx, account, span, lines[-1].id if lines else 0)
             lines += page
+            cost += more
             if len(page) < LINES_MAX:
                 break
-        whole = bill_of(lines, self._offers)
+        whole = bill_of(lines, cost // FINE, self._offers)
         costliest = sorted(whole.buckets, key=lambda line: (-line.cost_microusd, line.id))[:LINES_MAX]
         return msgspec.structs.replace(whole, buckets=costliest)
 
@@ -86,15 +88,16 @@ def _span(call: Usage | GetBill) -> tuple[int, int]:
     return call.from_day, call.to_day
 
 
-async def _lines(tx: Transaction, account: bytes, span: tuple[int, int], after: int) -> list[BucketLine]:
-    """What the next buckets used in all the days."""
+async def _lines(tx: Transaction, account: bytes, span: tuple[int, int], after: int) -> tuple[list[BucketLine], int]:
+    """What the next buckets used in all the days, and what that costs in `FINE` parts."""
     buckets = await tx.fetch(_BUCKETS, account, *span, after, LINES_MAX)
     ids = [row["id"] for row in buckets]
     used = {row["bucket"]: row for row in await tx.fetch(_SUMS, ids, *span, HOUR_MS)}
     requests: defaultdict[int, dict[str, int]] = defaultdict(dict)
     for row in await tx.fetch(_REQUEST_SUMS, account, *span, ids):
         requests[row["bucket_id"]][row["kind"]] = row["requests"]
-    return [line_of(_bucket(row, []), _used(0, used.get(row["id"]), requests[row["id"]])) for row in buckets]
+    lines = [line_of(_bucket(row, []), _used(0, used.get(row["id"]), requests[row["id"]])) for row in buckets]
+    return lines, sum(int(row["cost"]) for row in used.values())
 
 
 def _bucket(row: Row, days: list[UsedDay]) -> UsedBucket:
@@ -119,12 +122,11 @@ def _used(day: int, row: Row | None, requests: dict[str, int]) -> UsedDay:
     """What the database says of a day, or of more of them together."""
     if row is None:
         return UsedDay(day=day, requests=requests)
-    stored, egress = int(row["stored"]), int(row["egress"])
     return UsedDay(
         day=day,
-        stored_byte_hours=stored,
+        stored_byte_hours=int(row["stored"]),
         payload_byte_hours=int(row["payload"]),
-        egress_bytes=egress,
+        egress_bytes=int(row["egress"]),
         requests=requests,
-        cost_microusd=cost_microusd(stored, egress),
+        cost_microusd=int(row["cost"]) // FINE,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Final
 
@@ -12,7 +11,6 @@ from fallow.domain.prices import Kind, Offer, storage_cost_microusd
 from fallow.verticals.storage.core.calls import CALLS
 from fallow.verticals.storage.core.calls.accounts import Day, UsedBucket, UsedDay
 from fallow.verticals.storage.core.calls.base import Call
-from fallow.verticals.storage.core.tariff import cost_microusd
 
 LINES_MAX: Final = 1000
 """Of one answer, which goes over the bus."""
@@ -54,7 +52,8 @@ class StorageBill(msgspec.Struct, frozen=True, kw_only=True):
 class GetBill(Call[StorageBill], frozen=True, kw_only=True):
     """What an account's buckets used and cost from one day to another, both counted.
 
-    At most `LINES_MAX` of them are named, those that cost most; the sums are of all.
+    Each use costs what the subscription pays that it was told to. At most `LINES_MAX` of them are named, those that
+    cost most; the sums are of all, and each is rounded down once.
     InvalidInput: `storage.days`.
     """
 
@@ -67,13 +66,8 @@ class GetBill(Call[StorageBill], frozen=True, kw_only=True):
 BUYERS_CALLS: Final[tuple[type[Call[Any]], ...]] = (*CALLS, GetBill)
 
 
-def make_bill(buckets: Iterable[UsedBucket], offers: Iterable[Offer]) -> StorageBill:
-    """Add days up, and compare with what others ask."""
-    return bill_of([line_of(one, _together(one.days)) for one in buckets], offers)
-
-
-def bill_of(lines: Sequence[BucketLine], offers: Iterable[Offer]) -> StorageBill:
-    """Add buckets up, and compare with what others ask: by payload, which is what they charge for."""
+def bill_of(lines: Sequence[BucketLine], cost_microusd: int, offers: Iterable[Offer]) -> StorageBill:
+    """Put buckets' lines beside what others ask: by payload, which is what they charge for."""
     payload, egress = sum(line.payload_byte_hours for line in lines), sum(line.egress_bytes for line in lines)
     elsewhere = [
         Elsewhere(
@@ -87,12 +81,11 @@ def bill_of(lines: Sequence[BucketLine], offers: Iterable[Offer]) -> StorageBill
         for offer in offers
         if offer.sells_storage and (payload or egress)
     ]
-    cost = cost_microusd(sum(line.stored_byte_hours for line in lines), egress)
-    return StorageBill(buckets=[*lines], cost_microusd=cost, elsewhere=elsewhere)
+    return StorageBill(buckets=[*lines], cost_microusd=cost_microusd, elsewhere=elsewhere)
 
 
 def line_of(bucket: UsedBucket, used: UsedDay) -> BucketLine:
-    """What a bucket used in all days together. It is rounded here, once."""
+    """What a bucket used in all days together."""
     return BucketLine(
         bucket=bucket.bucket,
         id=bucket.id,
@@ -102,18 +95,5 @@ def line_of(bucket: UsedBucket, used: UsedDay) -> BucketLine:
         payload_byte_hours=used.payload_byte_hours,
         egress_bytes=used.egress_bytes,
         requests=used.requests,
-        cost_microusd=cost_microusd(used.stored_byte_hours, used.egress_bytes),
-    )
-
-
-def _together(days: Sequence[UsedDay]) -> UsedDay:
-    requests: Counter[str] = Counter()
-    for day in days:
-        requests.update(day.requests)
-    return UsedDay(
-        day=0,
-        stored_byte_hours=sum(day.stored_byte_hours for day in days),
-        payload_byte_hours=sum(day.payload_byte_hours for day in days),
-        egress_bytes=sum(day.egress_bytes for day in days),
-        requests=dict(requests),
+        cost_microusd=used.cost_microusd,
     )

@@ -8,7 +8,7 @@ from fallow.domain.billing import PPM
 from fallow.domain.facts import NodeId
 from fallow.domain.records import Count
 from fallow.domain.signing import Signed
-from fallow.verticals.storage.core.tariff import DAY_MS, EGRESS, HOUR_MS, STORED, TARIFF
+from fallow.verticals.storage.core.tariff import DAY_MS, HOUR_MS, Rates
 
 
 class Statement(Signed, frozen=True, kw_only=True):
@@ -16,8 +16,8 @@ class Statement(Signed, frozen=True, kw_only=True):
 
     `stored_bytes` is what the network counts on the node, which deleted pieces in the trash are not.
     `stored_byte_hours`, `egress_bytes` (for buyers) and `repair_bytes` (for the network's own repairs and moves, which
-    are not paid yet) are those since `month_ms`. `earned_microusd` is what they come to at the tariff, after the
-    network's fee; `expected_microusd` what the whole month does if it goes on like that.
+    are not paid yet) are those since `month_ms`. `earned_microusd` is what is left of them after the network's fee, by
+    what buyers paid and the fee was at the time; `expected_microusd` what the whole month does if it goes on like that.
     """
 
     tag: ClassVar[str] = "fallow/storage-statement/1"
@@ -57,16 +57,9 @@ class Use(NamedTuple):
     stored_byte_hours: int
     egress_bytes: int
 
-    def earned_microusd(self, fee_ppm: int) -> int:
-        """What a node gets for it where the network keeps so many millionths of the tariff; rounded down."""
-        return sum(
-            TARIFF[meter].microusd * quantity * (PPM - fee_ppm) // (TARIFF[meter].per * PPM)
-            for meter, quantity in zip((STORED, EGRESS), self, strict=True)
-        )
 
-
-def expected_use(month: Month, now_ms: int, stored_bytes: int, so_far: Use) -> Use:
-    """What a whole month, in which it is now, comes to.
+def expected_more(month: Month, now_ms: int, stored_bytes: int, so_far: Use) -> Use:
+    """What the rest of a month, in which it is now, brings.
 
     What is stored now stays; reads go on as they did since the month's begin, once a day of it is over.
     """
@@ -74,4 +67,10 @@ def expected_use(month: Month, now_ms: int, stored_bytes: int, so_far: Use) -> U
     elapsed = now_ms - month.since_ms
     read = so_far.egress_bytes
     whole = read * (month.until_ms - month.since_ms) // elapsed if elapsed >= DAY_MS else read
-    return Use(so_far.stored_byte_hours + stored_bytes * left_hours, whole)
+    return Use(stored_bytes * left_hours, whole - read)
+
+
+def earned(use: Use, rates: Rates, fee_ppm: int) -> int:
+    """What an owner gets for it by what buyers pay, in `FINE` parts, where the network keeps so many millionths."""
+    cost = use.stored_byte_hours * HOUR_MS * rates.stored + use.egress_bytes * rates.egress
+    return cost * (PPM - fee_ppm) // PPM

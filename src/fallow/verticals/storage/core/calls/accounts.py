@@ -25,7 +25,8 @@ Day = Annotated[int, Meta(ge=0, le=LAST_DAY)]
 class UsedDay(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a bucket used on a `day` (since 1970, UTC): bytes of pieces and of payload times hours, bytes read.
 
-    `requests` are counted by kind (put, get, list). `cost_microusd` is by the tariff, rounded down once a meter.
+    `requests` are counted by kind (put, get, list). `cost_microusd` is by the
+    tariff of the subscription that it was told to, rounded down once.
     """
 
     day: int
