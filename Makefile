@@ -5,6 +5,9 @@ BIN := .venv/bin
 ARGS ?=
 BENCHES := $(patsubst bench/%.py,bench-%,$(filter-out bench/_%.py,$(wildcard bench/*.py)))
 
+# Hundreds of processes start in the tests: what each imports is compiled once, whoever's shell would have it otherwise.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test check lock docs contracts console bench clean $(BENCHES)
 
 help:

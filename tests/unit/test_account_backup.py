@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from coincurve import PrivateKey
 
-from fallow.adapters.keystore import opened
+from fallow.adapters import keystore
+from fallow.adapters.keystore import opened, sealed
 from fallow.bootstrap import account_key
 from fallow.bootstrap.account_key import back_up, draw_key, restored
 from fallow.cli import main
@@ -37,13 +38,31 @@ VECTOR = {
     "id": "3198bc9c-6672-5ab3-d995-4942343ae5b6",
     "version": 3,
 }
+CHEAP = 1 << 10
 KEY = bytes.fromhex("7a28b5ba57c53603b0b07b56bba752f7784bf506fa95edc395f5cf6c7514fe9d")
+
+
+@pytest.fixture
+def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seal what opens at once: how long it takes is looked at in one test."""
+    monkeypatch.setattr(keystore, "WORK", CHEAP)
 
 
 def test_a_file_of_another_wallet_opens() -> None:
     assert opened(json.dumps(VECTOR).encode(), "testpassword") == KEY
+
+
+def test_to_guess_a_passphrase_takes_as_much_as_wallets_have_it_take() -> None:
+    asked = json.loads(sealed(KEY, "correct horse battery"))["crypto"]["kdfparams"]
+    assert (asked["n"], asked["r"], asked["p"], asked["dklen"]) == (262144, 8, 1, 32)
+
+
+@pytest.mark.usefixtures("_cheap")
+def test_another_passphrase_opens_nothing() -> None:
+    backup = sealed(KEY, "correct horse battery")
+    assert opened(backup, "correct horse battery") == KEY
     with pytest.raises(NotAllowed, match="passphrase"):
-        opened(json.dumps(VECTOR).encode(), "another")
+        opened(backup, "another")
 
 
 @pytest.mark.parametrize(
@@ -90,6 +109,7 @@ def test_a_file_that_says_something_twice_is_refused(more: dict[str, object]) ->
     assert refused.value.code == "keystore.malformed"
 
 
+@pytest.mark.usefixtures("_cheap")
 def test_a_key_comes_back_and_nothing_is_overwritten(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +159,7 @@ def test_errors_have_codes(data: bytes) -> None:
     assert raised.value.code == "keystore.malformed"
 
 
+@pytest.mark.usefixtures("_cheap")
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
 def test_a_key_that_the_disk_does_not_take_leaves_no_file(
     error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -163,6 +184,7 @@ def test_a_key_that_the_disk_does_not_take_leaves_no_file(
     )
 
 
+@pytest.mark.usefixtures("_cheap")
 def test_a_backup_is_in_its_folder_before_anybody_is_told_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

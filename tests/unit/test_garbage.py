@@ -50,7 +50,7 @@ class StepClock:
 def _as_before() -> Iterator[None]:
     yield
     gc.enable()
-    gc.unfreeze()
+    gc.freeze()  # what tests/conftest.py had set aside
 
 
 async def test_what_has_outlived_a_second_is_set_aside_until_the_hour() -> None:

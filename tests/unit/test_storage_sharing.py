@@ -104,7 +104,7 @@ def test_nobody_hands_on_more_than_he_has(capsys: pytest.CaptureFixture[str]) ->
         assert code in capsys.readouterr().err
 
 
-def test_another_keys_words_are_not_taken(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_keys_words_are_not_taken_nor_another_networks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from fallow.cli import profiles, storage_grants  # noqa: PLC0415
 
     asked: list[str] = []
@@ -124,4 +124,7 @@ def test_another_keys_words_are_not_taken(folder: Path, monkeypatch: pytest.Monk
     other = profiles.Profile("http://127.0.0.1:1", "fk_bcdefghi_" + "a" * 32)
     assert [storage_grants._signing(other).key_id for _ in range(2)] == ["bcdefghi", "bcdefghi"]
     assert asked == ["asked"], "it is kept"
+    elsewhere = profiles.Profile("http://127.0.0.1:2", other.api_key)
+    assert storage_grants._signing(elsewhere).key_id == "bcdefghi"
+    assert asked == ["asked"] * 2, "what one network said is nothing to another"
     assert stat.S_IMODE((folder / "fallow" / "storage-signing.json").stat().st_mode) == 0o600

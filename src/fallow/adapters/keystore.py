@@ -8,6 +8,9 @@ from typing import Any
 
 from fallow.domain.errors import InvalidInput, NotAllowed
 
+WORK = 1 << 18
+"""Of scrypt, its n: a second and 256 MiB for each passphrase that somebody tries."""
+
 SCRYPT_MAX = 1 << 23
 """Of n times r times p: a file from elsewhere may ask for as much as it likes, this is at most 1 GiB of memory."""
 
@@ -20,7 +23,7 @@ ROUNDS_MAX = 10_000_000
 
 def sealed(key: bytes, passphrase: str) -> bytes:
     """Encrypt a key of 32 bytes; the file takes a second and 256 MiB to open, so that guessing is slow."""
-    keyfile = _library().create_keyfile_json(key, passphrase.encode(), kdf="scrypt")
+    keyfile = _library().create_keyfile_json(key, passphrase.encode(), kdf="scrypt", iterations=WORK)
     return json.dumps(keyfile).encode() + b"\n"
 
 
