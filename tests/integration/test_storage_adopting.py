@@ -119,6 +119,22 @@ async def test_who_reads_does_not_wait_until_the_nodes_before_count_as_lost(worl
     assert await world.find() == 0
 
 
+async def test_it_is_found_and_audited_where_the_nodes_before_are_there_and_have_nothing(
+    world: RepairWorld, moved: Moved
+) -> None:
+    before = [one for one in world.machines.values() if one.id in moved.first and one.away]
+    for one in before:
+        world.kept[one.id].pieces.clear()
+        world.bins[one.id].clear()
+    world.come_back(*before)
+    await moved.back()
+    assert sum(piece is not None for piece in await moved.pieces()) == 3
+    assert await places_audited(world) == set(), "who was purged of a piece is not asked for it"
+    assert await world.adopting.adopt() == 5
+    assert await moved.pieces() == moved.whole
+    assert await places_audited(world) == {one.id for one in await moved.holders()}
+
+
 async def test_it_is_found_in_the_trash_too_where_the_object_was_deleted_since(
     world: RepairWorld, moved: Moved
 ) -> None:

@@ -29,7 +29,7 @@ from fallow.verticals.storage.control import repair_rows
 from fallow.verticals.storage.control.health import Whereabouts
 from fallow.verticals.storage.control.limits import Secrets
 from fallow.verticals.storage.control.nodes import Lender, Nodes
-from fallow.verticals.storage.control.recovering import was_restored_lately
+from fallow.verticals.storage.control.recovering import audit_again, was_restored_lately
 from fallow.verticals.storage.control.repair_rows import Damaged
 from fallow.verticals.storage.core.auditing import claim_by
 from fallow.verticals.storage.core.orders import PieceId
@@ -77,10 +77,12 @@ class Adopting:
                     return found
                 rows = await tx.fetch(_PAGE, after, PIECES_AT_ONCE)
             here = {one.alias for one in self._here()}
-            segments = [row["id"] for row in rows if row["waits"] or not _is_readable(row, here)]
-            for segment, lenders in (await self._who_has(segments)).items():
+            named = {row["id"]: row["nodes"] for row in rows if row["waits"] or not _is_readable(row, here)}
+            has, answered = await self._who_has([*named])
+            for segment, lenders in has.items():
+                lacks = answered.intersection(named[segment]) - {one.alias for one in lenders}
                 try:
-                    found += await self._adopt(segment, lenders)
+                    found += await self._adopt(segment, lenders, lacks)
                 except Conflict as error:
                     _log.info("segment %s: what was found is looked for again: %s", segment.hex(), error)
             if len(rows) < PIECES_AT_ONCE:
@@ -91,9 +93,10 @@ class Adopting:
         """Nodes that are heard now, and whose pieces count."""
         return [one for one in self._nodes.there() if self._nodes.is_online(one)]
 
-    async def _who_has(self, segments: Sequence[bytes]) -> dict[bytes, list[Lender]]:
-        """Which nodes that are there have a piece of each of these, be it in their trash, out of which they take it."""
+    async def _who_has(self, segments: Sequence[bytes]) -> tuple[dict[bytes, list[Lender]], set[int]]:
+        """Which nodes have a piece of each of these, or take one out of their trash, and who of all answers."""
         gate, has = asyncio.Semaphore(NODES_AT_ONCE), defaultdict[bytes, list[Lender]](list)
+        answered = set[int]()
 
         async def ask(lender: Lender) -> None:
             async with gate:
@@ -104,6 +107,7 @@ class Adopting:
                 except (FallowError, *UNREADABLE) as error:
                     _log.info("Node %s does not say which pieces it has: %s", lender.node.hex(), error)
                     return
+            answered.add(lender.alias)
             for segment in here:
                 has[segment].append(lender)
 
@@ -111,15 +115,17 @@ class Adopting:
             async with asyncio.TaskGroup() as group:
                 for lender in self._nodes.online():
                     group.create_task(ask(lender))
-        return has
+        return has, answered
 
-    async def _adopt(self, id_: bytes, lenders: Sequence[Lender]) -> int:
+    async def _adopt(self, id_: bytes, lenders: Sequence[Lender], lacks: Collection[int]) -> int:
         """Have a segment count on those of these nodes whose pieces it lacks; returns how many these are.
+
+        `lacks` are those that it names and that say they have nothing of it.
 
         Raises:
             Conflict: `storage.segment_changed`: somebody else has changed it meanwhile.
         """
-        heard = self._here()
+        heard = [one for one in self._here() if one.alias not in lacks]
         aliases = {one.alias for one in heard}
         async with self._database.transaction() as tx:
             segment = await repair_rows.look_up(tx, id_)
@@ -141,6 +147,7 @@ class Adopting:
             return 0
         async with self._database.transaction() as tx:
             await repair_rows.move(tx, segment, to, [named], self._clock.now_ms())
+            await audit_again(tx, id_, [alias for alias in segment.nodes if alias in lacks], self._clock.now_ms())
         _log.info(
             "segment %s: %d pieces were found that were moved after the time that was restored", id_.hex(), len(to)
         )

@@ -225,7 +225,7 @@ async def _live(tx: Transaction, segments: Sequence[bytes]) -> dict[bytes, Row]:
     rows = await tx.fetch(
         "SELECT s.id, s.payload, s.profile, s.nodes,"
         " ARRAY(SELECT c.key FROM storage.client c WHERE c.id = s.client OR c.repairs) AS signers"
-        " FROM storage.segment s WHERE s.id = ANY($1::bytea[]) AND s.client <> 0",
+        " FROM storage.segment s WHERE s.id = ANY($1::bytea[]) AND s.client > 0",
         list(segments),
     )
     return {row["id"]: row for row in rows}

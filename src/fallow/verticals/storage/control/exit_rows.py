@@ -58,7 +58,7 @@ UPDATE storage.leaving l SET due_ms = $2 + $3 FROM (
 """
 _SIGNERS: Final = """
 SELECT CASE WHEN s.client = 0 THEN '{}' ELSE
-    ARRAY(SELECT c.key FROM storage.client c WHERE c.id = s.client OR c.repairs) END AS signers
+    ARRAY(SELECT c.key FROM storage.client c WHERE c.id = abs(s.client) OR c.repairs) END AS signers
 FROM storage.segment s WHERE s.id = $1
 """
 _LATER: Final = """

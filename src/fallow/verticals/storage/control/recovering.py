@@ -195,8 +195,19 @@ async def was_restored_lately(tx: Transaction, now_ms: int) -> bool:
     return bool(await tx.fetch("SELECT FROM storage.timeline WHERE since_ms > $1", now_ms - STRANGE_MS))
 
 
+async def audit_again(tx: Transaction, segment: bytes, without: Iterable[int], now_ms: int) -> None:
+    """Have audits ask again for a segment that was found, and nobody count on those nodes that have nothing of it."""
+    await tx.execute("UPDATE storage.segment SET client = abs(client) WHERE id = $1", segment)
+    for alias in without:
+        await _give_up(tx, alias, [segment], now_ms)
+
+
 async def _give_up(tx: Transaction, alias: int, segments: Sequence[bytes], now_ms: int) -> None:
-    """Count on a node no more for these. Where too few pieces would be left, it may still find its own: that stays."""
+    """Count on a node no more for these.
+
+    Where too few pieces would be left, it may still find its own: that stays, and with a client below 0 no audit asks
+    for it.
+    """
     rows = await tx.fetch(
         "SELECT id, bucket, payload, profile, nodes FROM storage.segment WHERE id = ANY($1::bytea[])"
         " AND $2 = ANY(nodes) ORDER BY id FOR UPDATE",
@@ -215,7 +226,7 @@ async def _give_up(tx: Transaction, alias: int, segments: Sequence[bytes], now_m
         ["bucket", "nodes", "bytes", "at_ms"],
         [(row["bucket"], [alias], -piece_bytes(row["payload"], row["profile"]), now_ms) for row in enough],
     )
-    await tx.execute("UPDATE storage.segment SET client = 0 WHERE id = ANY($1::bytea[])", scarce)
+    await tx.execute("UPDATE storage.segment SET client = -abs(client) WHERE id = ANY($1::bytea[])", scarce)
 
 
 def _others(row: Row, alias: int) -> int:

@@ -28,7 +28,7 @@ PASS_MIN_MS: Final = 600_000
 _DRAWN_BITS: Final = 32
 _PAGE: Final = (
     "SELECT id, payload, profile, nodes FROM storage.segment"
-    " WHERE id > $1 AND ($2::bytea IS NULL OR id <= $2) AND client <> 0 ORDER BY id LIMIT $3"
+    " WHERE id > $1 AND ($2::bytea IS NULL OR id <= $2) AND client > 0 ORDER BY id LIMIT $3"
 )
 
 
