@@ -290,7 +290,7 @@ async def test_each_step_from_what_buyers_paid_to_what_is_owed_opens_the_records
         await picture(page, "why")
         await page.route("**/files/records/lease.settled", lambda route: route.fulfill(body=b"something else"))
         await epochs.locator("summary").filter(has_text="Network's fee").click()
-        await expect(epochs.get_by_role("alert")).to_contain_text("is not the file that was signed for")
+        await expect(epochs.get_by_role("alert")).to_contain_text("is not the one that was signed for")
 
 
 async def test_what_came_in_today_and_in_a_month_is_at_the_head(signed: Signed) -> None:

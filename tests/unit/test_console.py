@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import gzip
 import re
+import tomllib
 from collections import Counter
 from collections.abc import AsyncIterator
 from itertools import chain
@@ -267,6 +268,13 @@ def test_what_is_chosen_by_a_code_has_words_in_both_languages() -> None:
     assert len(named) > 20
     for file, name in named:
         assert (name, _keys(file, name)) == (name, _keys(file.with_name(file.name.replace("en.ts", "ja.ts")), name))
+
+
+def test_every_note_beside_a_price_of_others_has_a_japanese_sentence() -> None:
+    text = (ROOT / "web/src/data/rivals-ja.ts").read_text("utf-8")
+    worded = re.findall(r'^  "(.+)": ".*[ぁ-ん一-龠].*",$', text, re.MULTILINE)
+    offers = tomllib.loads((ROOT / "src/fallow/data/prices.toml").read_text("utf-8"))["offer"]
+    assert sorted(worded) == sorted({offer["note"] for offer in offers if "note" in offer})
 
 
 def test_what_the_console_finds_out_by_itself_is_told_in_both_languages() -> None:

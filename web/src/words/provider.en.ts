@@ -132,7 +132,7 @@ export const providerEn = {
   payeeText: "Earnings go to another address 72 hours after you say so; everybody sees that it waits:",
   calculator: "Is it worth the power?",
   calculatorPrice: (price: string, machines: string) => `Half of the ${machines} machines that are here ask ${price} or less for a core and hour.`,
-  calculatorNoPrice: "No machine asks a price here now.",
+  calculatorNoPrice: "No machine asks a price here now: price and share are examples.",
   calculatorSold: (share: string) => `${share} of all cores are sold at this moment.`,
   calcPrice: "Price for a core and hour (USD)",
   calcBusy: "Sold (% of the time)",

@@ -132,7 +132,7 @@ export const providerJa: typeof providerEn = {
   payeeText: "支払先の変更は申請から 72 時間後に有効になり、待機中であることは誰でも見られます。",
   calculator: "電気代に見合うか",
   calculatorPrice: (price, machines) => `現在の ${machines} 台の半数は、1 コア時間を ${price} 以下で提供しています。`,
-  calculatorNoPrice: "現在、価格を示している機器はありません。",
+  calculatorNoPrice: "現在、価格を示している機器はありません。価格と割合は例です。",
   calculatorSold: (share) => `現在、全コアの ${share} が販売されています。`,
   calcPrice: "1 コア時間の価格（USD）",
   calcBusy: "販売される時間の割合（%）",

@@ -1,0 +1,20 @@
+/** What the price file (src/fallow/data/prices.toml) notes of others' prices, in Japanese, by its English sentence. */
+export const rivalsJa: Record<string, string> = {
+  "Linux on x86, US East; rates of March 2026. Billed by the second, at least a minute.": "米国東部、x86 の Linux。2026 年 3 月の料金。秒単位の課金、最低 1 分。",
+  "The on-demand rates less 70 %, the largest discount that is stated.": "オンデマンド料金から、公表されている最大の割引 70 % を引いたもの。",
+  "Consumer machines, no charge while a container is allocated. The GPU is at low priority, its vCPUs included.": "個人の機器。コンテナの割り当て中は無料。GPU は低優先度で、vCPU を含む。",
+  "About; the lower end for L4 (0.80 to 1.10). Month as stated.": "概算。L4 は 0.80〜1.10 の下限。月は公表どおり。",
+  "The lower end of 2.00 to 2.50. Month as stated.": "2.00〜2.50 の下限。月は公表どおり。",
+  "About; the lower end for L4 (0.70 to 0.80). Month as stated.": "概算。L4 は 0.70〜0.80 の下限。月は公表どおり。",
+  "About. Month as stated.": "概算。月は公表どおり。",
+  "East US, about. Month as stated.": "米国東部、概算。月は公表どおり。",
+  "Lower ends of what owners asked, captured in June 2026; the H100 is an NVL. Storage and traffic cost extra.": "2026 年 6 月に記録された所有者の希望価格の下限。H100 は NVL。保存と通信は別料金。",
+  "From; may be outbid at any time. Month as stated.": "最低価格。より高い入札があればいつでも失う。月は公表どおり。",
+  "What a proposal names; for the RTX 5090 the lower end of 0.45 to 0.69.": "提案に記載された価格。RTX 5090 は 0.45〜0.69 の下限。",
+  "Standard: 7 USD per TB and month, and 7 USD per TB sent out; objects under 50 kB count as 50 kB.": "標準：1 TB・1 か月 7 USD、送信 1 TB 7 USD。50 kB 未満は 50 kB として数える。",
+  "US East; the first 50 TB of a month, the first 10 TB sent out. 100 GB sent out a month are free, not counted.": "米国東部。月の最初の 50 TB と送信の最初の 10 TB の料金。毎月無料の送信 100 GB は計算に入れていない。",
+  "One region. Only the year is stated.": "単一リージョン。年のみ公表。",
+  "Locally redundant. Only the year is stated.": "ローカル冗長。年のみ公表。",
+  "Three times what is stored is sent out for nothing. Month as stated.": "保存量の 3 倍まで送信無料。月は公表どおり。",
+  "Nothing for what is sent out; requests cost extra. Month as stated.": "送信は無料。要求は別料金。月は公表どおり。",
+};
