@@ -339,6 +339,35 @@ async def test_who_sets_the_fee_is_told_first_what_an_owner_has_of_a_dollar(runn
         await expect(page.get_by_role("row", name="Fee, of what buyers pay 8%")).to_be_visible()
 
 
+async def test_who_sets_prices_by_the_meter_is_told_first_for_whom_and_from_when(running: Browser, url: str) -> None:
+    async with tab(running, url) as page:
+        await page.goto("/operate/rules")
+        await sign_in(page, OPERATOR_KEY)
+        stored = page.get_by_label("USD for a terabyte of pieces for 720 hours")
+        await expect(stored).to_have_value("1.666667")
+        await stored.fill("2.5")
+        await page.get_by_role("button", name="Set the prices").click()
+        await expect(page.get_by_text("will pay 2.50 USD; now they pay 1.67 USD")).to_contain_text(
+            "have 2.30 USD of it"
+        )
+        await expect(page.get_by_text("a terabyte that nodes send: new subscriptions")).to_have_count(0)
+        await expect(page.get_by_text("It holds at once, for subscriptions")).to_be_visible()
+        assert await barriers(page) == []
+        await page.get_by_role("button", name="Yes, do it").click()
+        row = page.get_by_role("row", name="storage: a terabyte of pieces for 720 hours")
+        await expect(row).to_contain_text("2.50 USD")
+        await stored.fill("1.25")
+        await page.get_by_role("button", name="Set the prices").click()
+        await expect(page.get_by_text("so it holds in a day")).to_be_visible()
+        await page.get_by_role("button", name="Yes, do it").click()
+        following = page.get_by_text("a terabyte of pieces for 720 hours 1.25 USD")
+        await expect(following).to_be_visible()
+        await expect(row).to_contain_text("2.50 USD")
+        await picture(page, "network-tariff")
+        await page.goto("/networks/storage")
+        await expect(page.get_by_text("1.25 USD from")).to_be_visible()
+
+
 async def test_whoever_is_banned_is_found_behind_the_first_page_and_an_action_sent_again_is_the_same(
     running: Browser, url: str
 ) -> None:

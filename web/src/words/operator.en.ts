@@ -155,7 +155,7 @@ export const operatorEn = {
   parameterWord: "Parameter",
 
   opPrices: "Fee and prices",
-  pricesText: "What the network keeps of each price, and what a vertical's version fixes.",
+  pricesText: "What the network keeps of each price, and what is paid by the meter.",
   byOperators: "operators, here or by: fallow price fee",
   feePercent: "Fee (%)",
   reservePercent: "Of it, for the reserve (%)",
@@ -169,12 +169,17 @@ export const operatorEn = {
   changedBy: "Changed by",
   feeOfUsage: "Fee, of what buyers pay",
   reserveOfFee: "Of the fee, for the reserve",
-  /** What a price is for, and how much of what the meter counts that is. */
-  meter: {
-    stored_byte_hours: ["a terabyte of pieces for 720 hours", 720e12],
-    egress_bytes: ["a terabyte that nodes send", 1e12],
-  } as Record<string, [string, number]>,
-  byVersion: "the version of the vertical: no setting",
+  byTariff: "operators, for new subscriptions, here or by: fallow price tariff",
+  tariffOf: (vertical: string) => `${vertical}: prices by the meter`,
+  meterUsd: (what: string) => `USD for ${what}`,
+  setTariff: "Set the prices",
+  tariffMeans: (what: string, price: string, before: string, owner: string) =>
+    `${what}: new subscriptions will pay ${price}; now they pay ${before}. By the fee of now an owner will have ${owner} of it.`,
+  tariffInADay: "Something will cost less than owners were told, who earn by it, so it holds in a day: who does not want it can leave before. Everybody is shown it now.",
+  tariffAtOnce: "It holds at once, for subscriptions that are opened from now on. Who has one keeps his prices.",
+  tariffText: (vertical: string) =>
+    `For new subscriptions: who has one keeps his prices. A later moment can be named by: fallow price tariff ${vertical} METER=USD --from DATE. Prices that wait are withdrawn by setting others.`,
+  tariffNext: (vertical: string, prices: string, from: string) => `${vertical} from ${from}: ${prices}`,
   leasesOfMachines: "Leases of machines",
   byProviders: "each provider, for new leases",
 
@@ -219,6 +224,7 @@ export const operatorEn = {
     "credit.grant": "gave TEST credits",
     "price.accept": "accepted a price",
     "fee.set": "set the fee",
+    "tariff.set": "set prices by the meter",
     "ledger.audit": "had the ledger audited",
     "epoch.close": "closed an epoch early",
     "canary.plant": "planted a canary",

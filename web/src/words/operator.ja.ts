@@ -156,7 +156,7 @@ export const operatorJa: typeof operatorEn = {
   parameterWord: "パラメーター",
 
   opPrices: "手数料と価格",
-  pricesText: "ネットワークが各価格から受け取る割合と、分野のバージョンで決まる価格です。",
+  pricesText: "ネットワークが各価格から受け取る割合と、従量料金です。",
   byOperators: "運営者が、ここか fallow price fee で",
   feePercent: "手数料（%）",
   reservePercent: "うち準備金に入る割合（%）",
@@ -170,11 +170,17 @@ export const operatorJa: typeof operatorEn = {
   changedBy: "変更の方法",
   feeOfUsage: "購入者が支払う額に対する手数料",
   reserveOfFee: "手数料のうち準備金に入る割合",
-  meter: {
-    stored_byte_hours: ["断片 1 テラバイトを 720 時間", 720e12],
-    egress_bytes: ["ノードが送る 1 テラバイト", 1e12],
-  },
-  byVersion: "分野のバージョンで決まります（設定なし）",
+  byTariff: "運営者が新しい契約について、ここか fallow price tariff で",
+  tariffOf: (vertical) => `${vertical}：従量料金`,
+  meterUsd: (what) => `${what}（USD）`,
+  setTariff: "料金を決める",
+  tariffMeans: (what, price, before, owner) =>
+    `${what}：新しい契約の料金は ${price} になります（現在は ${before}）。今の手数料では、そのうち所有者の取り分は ${owner} です。`,
+  tariffInADay: "所有者の収入のもとになる料金が、示していた額より下がるため、1 日後から有効です。望まない人はその前にやめられます。予定は今から誰でも見られます。",
+  tariffAtOnce: "すぐに有効になり、今後の新しい契約に適用されます。契約済みの人の料金は変わりません。",
+  tariffText: (vertical) =>
+    `新しい契約の料金です。契約済みの人の料金は変わりません。もっと後の時点にするには: fallow price tariff ${vertical} METER=USD --from DATE。予定された料金は、別の値を決めれば取り消されます。`,
+  tariffNext: (vertical, prices, from) => `${vertical}：${from} から ${prices}`,
   leasesOfMachines: "機器のリース",
   byProviders: "提供者がそれぞれ、新しいリースについて決めます",
 
@@ -219,6 +225,7 @@ export const operatorJa: typeof operatorEn = {
     "credit.grant": "TEST クレジットを与えた",
     "price.accept": "価格を承認した",
     "fee.set": "手数料を決めた",
+    "tariff.set": "従量料金を決めた",
     "ledger.audit": "元帳を監査させた",
     "epoch.close": "エポックを早く締めた",
     "canary.plant": "カナリアを仕込んだ",

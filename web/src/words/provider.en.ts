@@ -138,6 +138,8 @@ export const providerEn = {
   calcBusy: "Sold (% of the time)",
   calcFee: "Network's fee (%)",
   calcFeeNext: (fee: string, from: string) => `The network's fee is ${fee} from ${from}.`,
+  calcMeter: (vertical: string, what: string, price: string) => `Lent to ${vertical}: ${what} brings ${price} by new subscriptions, after the fee.`,
+  calcTariffNext: (vertical: string, prices: string, from: string) => `New subscriptions to ${vertical} bring after the fee from ${from}: ${prices}.`,
   calcWatts: "More power when it works (W)",
   calcKwh: "A kilowatt hour costs (USD)",
   calcEarns: "Usage in a month",

@@ -138,6 +138,8 @@ export const providerJa: typeof providerEn = {
   calcBusy: "販売される時間の割合（%）",
   calcFee: "ネットワークの手数料（%）",
   calcFeeNext: (fee, from) => `ネットワークの手数料は ${from} から ${fee} になります。`,
+  calcMeter: (vertical, what, price) => `${vertical} への貸し出し：${what}につき、新しい契約からの取り分は手数料を引いて ${price} です。`,
+  calcTariffNext: (vertical, prices, from) => `${from} 以降の ${vertical} の新しい契約からの取り分（手数料を引いた額）：${prices}。`,
   calcWatts: "稼働時に増える電力（W）",
   calcKwh: "1 kWh の料金（USD）",
   calcEarns: "1 か月の利用料",

@@ -22,6 +22,8 @@ export const storageEn = {
   hourlyLimit: "An hour costs at most",
   leftOfIt: (left: string, time: string) => `${left} of it left until ${time}`,
   costSoFar: "Cost so far",
+  itsPrices: "Its prices, as long as it goes on",
+  pricesNow: (prices: string) => `Its prices are those of the moment when you subscribe, as long as it goes on; now: ${prices}.`,
   noSubscription: "Storage is paid by the byte, from a subscription with a limit.",
   noSubscriptionText: "The limit of an hour is set aside, and given back where it is not used.",
   subscribe: "Subscribe",

@@ -24,6 +24,8 @@ export const storageJa: typeof storageEn = {
   hourlyLimit: "1 時間の費用の上限",
   leftOfIt: (left, time) => `${time} まで残り ${left}`,
   costSoFar: "これまでの費用",
+  itsPrices: "料金（契約が続く間は変わりません）",
+  pricesNow: (prices) => `料金は契約した時点のもので、契約が続く間は変わりません。現在：${prices}。`,
   noSubscription: "ストレージは上限つきのサブスクリプションから、バイト単位で支払います。",
   noSubscriptionText: "1 時間分の上限額が確保され、使わなかった分は戻ります。",
   subscribe: "契約する",
