@@ -60,6 +60,7 @@ class World:
             vault=self.vault,
             sender=partial(self.chain.sender, OPERATOR, self.settled.log),
             clock=self.chain.clock,
+            limits_made={},
         )
 
     async def tokens(self, *keys: PrivateKey) -> None:

@@ -83,6 +83,12 @@ class Storage(Vertical):
 
         return Orders(net, network_key, since_ms, places)
 
+    def limit_made(self, net: str, network_key: bytes, gateway_key: bytes, limit: bytes, order: bytes) -> int:
+        """Check both: see `Vertical.limit_made`."""
+        from fallow.verticals.storage.core.orders import overstated_limit  # noqa: PLC0415 - for who slashes alone
+
+        return overstated_limit(net, network_key, gateway_key, limit, order).made_ms
+
     def worker(self, ground: WorkerGround) -> Worker:
         """Make the provider's side. Imported here, since only agents have what it needs installed."""
         from fallow.verticals.storage.worker.worker import StorageWorker  # noqa: PLC0415

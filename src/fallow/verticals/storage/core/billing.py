@@ -12,6 +12,7 @@ from fallow.domain.prices import Kind, Offer, storage_cost_microusd
 from fallow.verticals.storage.core.calls import CALLS
 from fallow.verticals.storage.core.calls.accounts import Day, UsedBucket, UsedDay
 from fallow.verticals.storage.core.calls.base import Call
+from fallow.verticals.storage.core.hosted import GetGateways
 from fallow.verticals.storage.core.tariff import cost_microusd
 
 LINES_MAX: Final = 1000
@@ -64,7 +65,7 @@ class GetBill(Call[StorageBill], frozen=True, kw_only=True):
     to_day: Day
 
 
-BUYERS_CALLS: Final[tuple[type[Call[Any]], ...]] = (*CALLS, GetBill)
+BUYERS_CALLS: Final[tuple[type[Call[Any]], ...]] = (*CALLS, GetBill, GetGateways)
 
 
 def make_bill(buckets: Iterable[UsedBucket], offers: Iterable[Offer]) -> StorageBill:
