@@ -52,6 +52,13 @@ async def decided(world: World, kind: type[Body]) -> list[Body]:
         return [one.body for _, one in await PostgresDecisionStore().pending(tx, kind.kind, 0, 100)]
 
 
+async def staked(world: World) -> dict[str, float]:
+    """Tokens that everybody is told of, by whose they are."""
+    (family,) = await world.places.hosted.measure()
+    assert family.name in VERTICAL.shown
+    return {sample.labels["owner"]: sample.value for sample in family.samples}
+
+
 async def refused(world: World) -> str:
     with pytest.raises(Unavailable) as caught:
         await world.begin(PAYLOAD)
@@ -91,6 +98,7 @@ async def test_nothing_goes_through_a_gateway_without_stake_and_all_that_needs_n
                 least_units=str(LEAST),
             )
         ]
+        assert await staked(world) == {address_text(address_of(OWNER)): 5.0}
         stake.away = True
         world.clock.advance(59 * MINUTE_MS)
         await world.tell()
@@ -99,10 +107,12 @@ async def test_nothing_goes_through_a_gateway_without_stake_and_all_that_needs_n
         await world.tell()
         with pytest.raises(Unavailable, match=r"chain\.away"):
             await world.read(0, 1)
+        assert await world.places.hosted.measure() == [], "nothing is made up"
         stake.away = False
         world.clock.advance(DAY_MS)
         await world.tell()
         assert "nobody stands for it" in await refused(world), "his word has run out"
+        assert await staked(world) == {"nobody": 0.0}
 
 
 async def test_a_gateway_that_orders_beyond_a_limit_is_slashed_by_what_the_node_hands_in(postgres_dsn: str) -> None:

@@ -46,7 +46,13 @@ class Storage(Vertical):
     provider_calls: Mapping[str, type[msgspec.Struct]] = MappingProxyType({call.name: call for call in PROVIDERS_CALLS})
     operator_calls: Mapping[str, type[msgspec.Struct]] = MappingProxyType({call.name: call for call in OPERATOR_CALLS})
     shown = frozenset(
-        {"fallow_storage_nodes", "fallow_storage_lent_bytes", "fallow_storage_objects", "fallow_storage_object_bytes"}
+        {
+            "fallow_storage_nodes",
+            "fallow_storage_lent_bytes",
+            "fallow_storage_objects",
+            "fallow_storage_object_bytes",
+            "fallow_storage_gateway_staked_tokens",
+        }
     )
     offer: Offer | None = offered(WIDE.expansion)
     tells_alerts = True

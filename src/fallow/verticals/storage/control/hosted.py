@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -10,6 +11,7 @@ from fallow.domain.decisions import Decision
 from fallow.domain.errors import Unavailable
 from fallow.domain.gateway_facts import GatewayOverstated
 from fallow.domain.identity import address_text
+from fallow.domain.metrics import Family, gauges
 from fallow.domain.rewards.oracle import TOKEN_UNITS
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
@@ -21,6 +23,8 @@ from fallow.verticals.storage.core.hosted import GatewayView, GetGateways
 FRESH_MS: Final = 60_000
 COUNTS_MS: Final = 3_600_000
 """How long it counts while the chain is away. Stake is at hand for days after its holder began to take it out."""
+STAKED: Final = "fallow_storage_gateway_staked_tokens"
+NOBODY: Final = "nobody"
 HINT: Final = "Tell the operator. Until then your own machine does the same: fallow s3 serve"
 
 
@@ -71,6 +75,19 @@ class HostedGateways:
                 least_units=str(hosted.stake_min),
             )
         ]
+
+    async def measure(self) -> Sequence[Family]:
+        """Tell how much is at stake for them, and whose it is; nothing while the chain is away."""
+        vouched = self._hosted.vouched
+        try:
+            if vouched is None or not self._stands_at(self._clock.now_ms()):
+                staked = {NOBODY: 0.0}
+            else:
+                staked = {address_text(vouched.owner): await self._stake(vouched.owner) / TOKEN_UNITS}
+        except Unavailable:
+            return []
+        says = "Tokens at stake with who stands for the network's own gateways."
+        return [gauges(STAKED, says, "owner", staked)]
 
     async def convict(self, tx: Transaction, overstated: list[Overstated]) -> None:
         """Have it recorded where they ordered beyond a limit that somebody stands for."""
