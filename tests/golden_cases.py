@@ -46,7 +46,7 @@ from fallow.domain.wire.greeting import Claim, Proof
 from fallow.services.market.dispatch import lease_id
 from fallow.services.market.outbound import seed
 from tests.golden_chain import CHAIN_BODIES, PRICE_BODIES, STAKE_TAKE
-from tests.golden_network import DECISION_BODIES, LENDING_BODIES, NETWORK_BODIES
+from tests.golden_network import DECISION_BODIES, GATEWAY_BODIES, LENDING_BODIES, NETWORK_BODIES
 
 FOLDER = Path(__file__).parent / "golden"
 NET = "golden"
@@ -120,6 +120,7 @@ BODIES: tuple[Body, ...] = (
     AccountPayout(account=ACCOUNT, to=bytes(range(20, 40)), signed_at_s=1_700_000_000, signature=bytes(range(65))),
     *DECISION_BODIES,
     *LENDING_BODIES,
+    *GATEWAY_BODIES,
 )
 BATCHED = 5
 """Records in the golden batch: kinds that came later are golden by themselves."""

@@ -40,6 +40,20 @@ def write(
     """Close a golden epoch into a folder; `lies` are fields that its statement says otherwise."""
     kept, prefix = stored("epoch" if meterings is METERINGS else "storage"), f"{number}/"
     files = {name.removeprefix(prefix): bytes.fromhex(data) for name, data in kept.items() if name.startswith(prefix)}
+    return close_into(folder, number, files, before, previous, rules, meterings, **lies)
+
+
+def close_into(
+    folder: Path,
+    number: int,
+    files: dict[str, bytes],
+    before: bytes = b"",
+    previous: bytes = NONE,
+    rules: Rules = WORK_ONLY,
+    meterings: Mapping[str, Metering] = METERINGS,
+    **lies: Any,
+) -> tuple[bytes, bytes]:
+    """The same of an epoch whose records lie in `files`."""
     manifest = Manifest.decode(files[MANIFEST])
     until_ms = (number + 1) * DAY_MS
     records = filed_records(manifest, lambda name: [files[name]])

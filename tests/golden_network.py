@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import msgspec
+
+from fallow.domain.gateway_facts import GatewayOverstated, GatewayVouched
 from fallow.domain.network_facts import (
     Earned,
     LendingForfeited,
@@ -77,3 +80,16 @@ LENDING_BODIES: tuple[Body, ...] = (
     ),
 )
 """Of what nodes lend: golden by themselves, not in the golden epochs, whose files never change."""
+_VOUCHED = GatewayVouched(
+    vertical="storage",
+    key=bytes(range(32)),
+    owner=bytes(range(20)),
+    from_ms=1_700_000_000_000,
+    until_ms=1_731_536_000_000,
+    signature=bytes(range(65)),
+)
+GATEWAY_BODIES: tuple[Body, ...] = (
+    _VOUCHED,
+    GatewayOverstated(**msgspec.structs.asdict(_VOUCHED), limit=b"l" * 300, order=b"o" * 100),
+)
+"""Of who stands for gateways: the same."""

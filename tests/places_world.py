@@ -42,7 +42,7 @@ from fallow.ports.ingest_store import BatchKey, StoredBatch
 from fallow.ports.registry_store import NodeRow
 from fallow.ports.rpc import serve
 from fallow.ports.streams import Link
-from fallow.ports.vertical.control import ControlGround
+from fallow.ports.vertical.control import ControlGround, Hosted
 from fallow.services.settle.subscriptions import Subscriptions
 from fallow.verticals.storage.control.buckets_port import BucketRow
 from fallow.verticals.storage.control.choosing import Uniform
@@ -221,6 +221,7 @@ class World:
         self.machines: dict[bytes, Machine] = {}
         self.client = SigningKey(b"c" * 32)
         self.versions = Versions()
+        self.hosted = Hosted(bytes(self.client.verify_key), nothing_staked)
         self.grants = 0
         self.fees = Fees(FeePolicy(100_000, 0))
         hub = MemoryHub()
@@ -255,6 +256,7 @@ class World:
             relay=no_relay,
             direct=no_line,
             fees=self.fees,
+            hosted=self.hosted,
         )
 
     def process(self, uniform: Uniform = UNIFORM, random_bytes: Callable[[int], bytes] = secrets.token_bytes) -> Places:
@@ -429,6 +431,10 @@ class World:
     async def count(self, table: str) -> int:
         async with self.database.transaction() as tx:
             return int((await tx.fetch(f"SELECT count(*) AS n FROM storage.{table}"))[0]["n"])  # noqa: S608 - a test's
+
+
+async def nothing_staked(_: bytes) -> int:
+    return 0
 
 
 def offer(country: str) -> OfferMade:

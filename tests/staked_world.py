@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import partial
 
 import httpx2
@@ -31,6 +32,7 @@ from fallow.ports.archive import whole
 from fallow.services.sender.slashing import Slasher
 from fallow.services.sender.vault import Vault
 from fallow.services.settle.chain_events import ChainEvents
+from fallow.verticals.storage.plugin import VERTICAL as STORAGE
 from tests.closed_epochs import VALIDATORS, ClosedEpoch
 from tests.epoch_files import NET, NETWORK_KEY
 from tests.instant_chain import CHAIN_ID, KeptLog
@@ -60,6 +62,7 @@ class World:
             vault=self.vault,
             sender=partial(self.chain.sender, OPERATOR, self.settled.log),
             clock=self.chain.clock,
+            limits_made={STORAGE.name: STORAGE.limit_made},
         )
 
     async def tokens(self, *keys: PrivateKey) -> None:
@@ -73,8 +76,8 @@ class World:
         claims = [Claim(FIRST, leaf, proof(leaves, at)) for at, leaf in enumerate(leaves)]
         await self.send(OPERATOR, self.settled.made.distributor, claim_call(claims))
 
-    def closed(self, epoch: int, leaves: list[Leaf]) -> ClosedEpoch:
-        """An epoch that owes tokens."""
+    def closed(self, epoch: int, leaves: list[Leaf], said: Sequence[bytes] | None = None) -> ClosedEpoch:
+        """An epoch that owes tokens; `said` are its batches, others than usual."""
         made = self.settled.made
         total = sum(leaf.cumulative for leaf in leaves).to_bytes(32)
         return ClosedEpoch(
@@ -85,13 +88,14 @@ class World:
             settlement=made.settlement,
             token=made.token,
             token_total=total,
+            said=said,
         )
 
-    async def stake(self, key: PrivateKey, units: int) -> None:
-        """Stake with the validator who will lie."""
+    async def stake(self, key: PrivateKey, units: int, operator: PrivateKey = LIAR) -> None:
+        """Stake with an operator: the validator who will lie, or another one."""
         made = self.settled.made
         await self.send(key, made.token, call_data("approve(address,uint256)", made.vault, units))
-        await self.send(key, made.vault, call_data("stake(address,uint256)", address_of(LIAR), units))
+        await self.send(key, made.vault, call_data("stake(address,uint256)", address_of(operator), units))
 
     async def send(self, key: PrivateKey, to: bytes, data: bytes) -> None:
         """Send with a key."""

@@ -8,14 +8,23 @@ import pytest
 
 from fallow.domain.chain_facts import ChainSlashAnnounced, ChainSlashed, ChainSlashStopped
 from fallow.domain.epochs.chain_records import ChainRecords
-from fallow.domain.epochs.offences import EQUIVOCATED, SHARES_PPM, WRONG_RESULT, WRONG_ROOT, Offence, of_nodes
+from fallow.domain.epochs.offences import (
+    EQUIVOCATED,
+    OVERSTATED,
+    SHARES_PPM,
+    WRONG_RESULT,
+    WRONG_ROOT,
+    Offence,
+    of_nodes,
+)
 from fallow.domain.epochs.quorum import Root, Vote
 from fallow.domain.facts import NodeShown
 from fallow.domain.transactions import call_data
 from fallow.domain.wallets import address_of
 from fallow.services.sender.deployment import APPEAL_S
-from tests.epoch_files import NET, NETWORK_KEY
+from tests.epoch_files import NET, NETWORK, NETWORK_KEY, Node
 from tests.epoch_world import NODES, filed
+from tests.gateway_stake import OWNER, limit, overstated
 from tests.instant_chain import Killed
 from tests.settled_world import OPERATOR, settled_world
 from tests.staked_world import DELEGATED, DELEGATOR, FIRST, LIAR, OWN, World, equivocate, equivocates
@@ -106,6 +115,22 @@ async def test_who_has_no_stake_is_slashed_when_he_has_some() -> None:
     assert await made.slasher.look() == (0, 0)
     await made.stake(LIAR, OWN)
     assert await made.slasher.look() == (1, 0)
+
+
+async def test_who_stands_for_a_gateway_loses_stake_for_an_order_beyond_its_limit_and_once() -> None:
+    world = World(await settled_world())
+    await world.tokens(OWNER)
+    await world.stake(OWNER, OWN, OWNER)
+    network, body = Node(0), overstated(limit(5), 6)
+    network.key, network.id = NETWORK, NETWORK_KEY
+    for epoch in (FIRST + 1, FIRST + 2):
+        world.settled.put(world.closed(epoch, [], [network.batch(body)]))
+    assert await world.slasher.look() == (1, 0)
+    assert [await each.look() for each in (world.slasher, world.started())] == [(0, 0), (0, 0)]
+    slash = await world.vault.slash(0)
+    assert slash is not None
+    assert (slash.operator, slash.share_ppm) == (address_of(OWNER), SHARES_PPM[OVERSTATED])
+    assert (slash.reason.rstrip(b"\0").decode(), slash.evidence) == (OVERSTATED, hashlib.sha256(body.order).digest())
 
 
 def test_owners_of_nodes_that_were_wrong_are_slashed_once_an_epoch_on_the_networks_word_alone() -> None:

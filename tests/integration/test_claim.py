@@ -99,12 +99,15 @@ async def roots(net: Net) -> list[int]:
 async def test_a_buyers_deposit_ends_in_a_providers_wallet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     steps = tmp_path / "steps"
     steps.mkdir()
-    async with network(steps=steps, preset="public", chain_port="0", activation_s="0") as net:
+    async with network(steps=steps, preset="public", chain_port="0", activation_s="0", gateway_stake_min="7") as net:
         account = await net.new_buyer(0)
         buyer = Person(net, tmp_path / "buyer.key", account.key)
         wallet = (await buyer.types("wallet", "new"))["account"]
         await buyer.types("chain", "give", wallet, "5", "--data", net.data)
         await buyer.types("wallet", "deposit", "5")
+        (gateway,) = await buyer.types("storage", "gateways")
+        assert "owner" not in gateway, "the operator's word alone, and he wants more"
+        assert gateway["least_units"] == str(7 * 10**18)
 
         async def credited() -> bool:
             return (await account.client.balance()).spendable["paid"] == 5_000_000

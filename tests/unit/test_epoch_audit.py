@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -18,11 +19,13 @@ from fallow.domain.epochs.manifest import MANIFEST, STATEMENT, path_of
 from fallow.domain.epochs.statement import NONE, Policy, Statement
 from fallow.domain.facts import NodeShown
 from fallow.domain.identity import address_text
+from fallow.domain.wallets import address_of
 from fallow.verticals.storage.core.metering import StorageMetering
-from tests.epoch_files import NETWORK_KEY, EpochFiles, Node
+from tests.epoch_files import NETWORK, NETWORK_KEY, EpochFiles, Node
 from tests.epoch_world import ACCOUNTS, HOLDING, NODES, VESTING, settled
+from tests.gateway_stake import OWNER, limit, overstated
 from tests.golden_epoch import FIRST
-from tests.golden_folder import golden_folder, write
+from tests.golden_folder import close_into, golden_folder, write
 from tests.golden_happened import DELEGATOR
 from tests.unit.canned_client import CannedClient
 
@@ -195,6 +198,22 @@ def test_an_audit_adds_orders_up_again_and_explains_the_hours_of_a_node(
     (line,) = told["lines"]
     assert {one["code"] for one in line["kept"]} == {"storage.audits_failed"}
     assert [one["what"] for one in told["records"]] == ["storage: shut out, storage.audits_failed (1 findings)"]
+
+
+def test_an_audit_finds_who_stood_for_a_gateway_that_ordered_beyond_its_limit(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    network = Node(0)
+    network.key, network.id = NETWORK, NETWORK_KEY
+    made = EpochFiles(FIRST, [network.batch(overstated(limit(5), 5), overstated(limit(5), 6))])
+    files = {name: bytes(data) for name, data in made.files.items()} | {MANIFEST: made.manifest.encode()}
+    close_into(tmp_path, FIRST, files)
+    code, told = run(tmp_path, capfd, "audit", str(FIRST))
+    owner, evidence = address_text(address_of(OWNER)), hashlib.sha256(overstated(limit(5), 6).order).hexdigest()
+    assert code == 0
+    assert told["gateways"] == [{"operator": owner, "reason": "gateway.overstated", "evidence": evidence}]
+    assert main.run(["epoch", "audit", str(FIRST), "--into", str(tmp_path), *KEY]) == 0
+    assert f"{owner} stood for a gateway that ordered beyond its limit: 5 % of his pool" in capfd.readouterr().out
 
 
 def test_what_a_node_signs_in_the_networks_name_explains_nothing(

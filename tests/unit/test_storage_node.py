@@ -202,6 +202,23 @@ async def test_a_reader_who_does_not_pay_gets_one_step_and_waits(tmp_path: Path)
         assert made.ordered()[limit.serial] == 1000
 
 
+async def test_an_order_beyond_the_limit_is_handed_in_beside_the_last_good_one(tmp_path: Path) -> None:
+    async with node(tmp_path) as (made, client):
+        await client.put(made.terms.limit(1), DATA)
+        limit = msgspec.structs.replace(made.terms.limit(2, "get"), bytes_max=300_000)
+        talk = client.open(wire.Get(sealed(NETWORK, limit), 0, 300_000))
+        await take(talk, STEP_BYTES)
+        await talk.pay(limit, 1000)
+        await take(talk, 1000)
+        await talk.pay(limit, 300_001)
+        with pytest.raises(InvalidInput) as caught:
+            await take(talk, 300_000)
+        assert caught.value.code == "storage.order"
+        await hand_in(made)
+        served = [pair for body in made.said for pair in body.served]
+        assert served[1:] == [[sealed(NETWORK, limit), order(limit, size)] for size in (1000, 300_001)]
+
+
 async def take(talk: Any, size: int) -> bytes:
     came = b""
     while len(came) < size:

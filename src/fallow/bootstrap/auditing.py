@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from fallow.bootstrap.plugins import load_meterings
+from fallow.bootstrap.plugins import load_limits_made, load_meterings
 from fallow.bootstrap.recounting import recount
 from fallow.domain.epochs.closing import closer
 from fallow.domain.epochs.core import Epoch
@@ -14,6 +14,7 @@ from fallow.domain.epochs.folding import Folded, fold
 from fallow.domain.epochs.judging import Before, judge
 from fallow.domain.epochs.lines import LINES, Line, read_lines
 from fallow.domain.epochs.manifest import checked
+from fallow.domain.epochs.offences import Offence, of_gateways
 from fallow.domain.epochs.reading import Filed, filed_records, records_of_kind
 from fallow.domain.epochs.redirecting import paid_instead
 from fallow.domain.epochs.rules import Rules, pinned_rules, rules_of
@@ -23,6 +24,7 @@ from fallow.domain.epochs.statement import NONE, Statement
 from fallow.domain.epochs.sums import Recounts
 from fallow.domain.errors import InvalidInput
 from fallow.domain.facts import LeaseSettled, NodeShown
+from fallow.domain.gateway_facts import GatewayOverstated
 from fallow.domain.identity import node_id
 from fallow.domain.network_facts import LendingForfeited, LendingReturned, LendingUsed
 from fallow.sdk.epochs import read_epoch, read_file, verify_epoch
@@ -51,10 +53,14 @@ class Otherwise(NamedTuple):
 
 
 class Audited(NamedTuple):
-    """An epoch that is what its records give, and what of its sums could be added up again."""
+    """An epoch that is what its records give, what of its sums could be added up again, and what costs stake.
+
+    That are the offences of `gateways`, which convict by the signatures in their records.
+    """
 
     statement: Statement
     recounts: Recounts
+    gateways: list[Offence]
 
 
 def audit(folder: Path, number: int, network_key: bytes) -> Audited:
@@ -67,14 +73,19 @@ def audit(folder: Path, number: int, network_key: bytes) -> Audited:
         NotAllowed: a statement is not signed by the network.
     """
     verify_epoch(folder, number, network_key)
-    sealed, said, _ = read_epoch(folder, number, network_key)
+    sealed, said, manifest = read_epoch(folder, number, network_key)
 
     def read(name: str) -> Iterable[bytes]:
         return read_file(folder, number, name)
 
     before = _before(folder, said, network_key)
     judge(sealed, before, read, network_key, closer(network_key, load_meterings()))
-    return Audited(said, recount(folder, number, network_key))
+    overstated = records_of_kind(manifest, read, GatewayOverstated.kind)
+    return Audited(
+        said,
+        recount(folder, number, network_key),
+        of_gateways(overstated, said.net, network_key, load_limits_made()),
+    )
 
 
 def explain(folder: Path, number: int, network_key: bytes, wanted: str) -> Story:

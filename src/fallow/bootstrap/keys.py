@@ -36,8 +36,12 @@ class NetworkKeys(NamedTuple):
     metrics_secret: str
 
     def secret(self, part: str, vertical: str) -> bytes:
-        """32 bytes for one part (`control`, `gateway`) of one vertical."""
+        """32 bytes for one part (`control`, `gateway`, `gateway-key`) of one vertical."""
         return tagged_hash(f"fallow/vertical-secret/1/{part}/{vertical}", self.vertical_seed)
+
+    def hosted(self, vertical: str) -> SigningKey:
+        """By which the network's own gateways of a vertical sign what they order in buyers' place."""
+        return SigningKey(self.secret("gateway-key", vertical))
 
     def sign(self, message: bytes) -> bytes:
         """Sign as the network."""

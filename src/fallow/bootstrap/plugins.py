@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 
 from fallow.domain.epochs.metering import Metering
+from fallow.domain.epochs.offences import LimitMade
 from fallow.domain.epochs.state import SECTIONS
 from fallow.domain.errors import Unavailable
 from fallow.ports.vertical.plugin import Vertical
@@ -20,6 +21,11 @@ def load_meterings() -> dict[str, Metering]:
     """
     verticals = load_verticals().items()
     return {name: vertical.metering for name, vertical in verticals if vertical.metering is not None}
+
+
+def load_limits_made() -> dict[str, LimitMade]:
+    """How it is seen that a vertical's gateway ordered beyond a limit, by name. Raises as `load_meterings`."""
+    return {name: vertical.limit_made for name, vertical in load_verticals().items()}
 
 
 def load_verticals() -> dict[str, Vertical]:

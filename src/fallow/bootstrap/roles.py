@@ -122,7 +122,7 @@ async def run_core(data: Path, settings: Settings, roles: Collection[str]) -> As
             await stack.enter_async_context(market.running())
             watch(market.measure)
         if "verticals" in roles:
-            await stack.enter_async_context(controls(ground))
+            await stack.enter_async_context(controls(ground, data))
         if "epochs" in roles:
             await stack.enter_async_context(_closing(ground, data))
             watch(measures.epochs)

@@ -77,6 +77,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "Ports of verticals' gateways, as `s3=8430`, with spaces between; for others a free one is taken and kept."
         ),
     ] = ""
+    gateway_words: Annotated[
+        str,
+        _doc(
+            "Words of those who stand with their stake for verticals' gateways, as `fallow storage vouch` prints them, "
+            "with spaces between ([operators](operators.md#stake-behind-the-gateway)). Empty: nobody does."
+        ),
+    ] = ""
+    gateway_stake_min: Annotated[
+        Annotated[int, Meta(ge=0, le=1_000_000_000)],
+        _doc(
+            "Tokens that have to be at stake with who stands for a gateway; with fewer nothing goes through it. 0: it "
+            "is let work without."
+        ),
+    ] = 0
     chain_port: Annotated[
         Port, _doc("Port of the embedded chain's JSON-RPC (preset `public`); 0 takes a free one and keeps it.")
     ] = 8422

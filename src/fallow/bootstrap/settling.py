@@ -15,6 +15,7 @@ from fallow.bootstrap.chains import chain_of, own_chain
 from fallow.bootstrap.contracts import operator_sender, operator_signer, read_contracts, the_contracts
 from fallow.bootstrap.keys import load_keys
 from fallow.bootstrap.place import Place, read_place
+from fallow.bootstrap.plugins import load_limits_made
 from fallow.bootstrap.rewards import read_rewards
 from fallow.bootstrap.settings import Settings
 from fallow.domain.chart import Credit
@@ -107,6 +108,7 @@ async def slasher(data: Path, settings: Settings, contracts: ContractsView, chai
         vault=Vault(chain, address(contracts.vault)),
         sender=partial(operator_sender, data, chain_of(place), chain, clock),
         clock=clock,
+        limits_made=load_limits_made(),
     )
 
 

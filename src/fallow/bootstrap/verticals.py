@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,8 @@ from fallow.adapters.postgres.migrations import Migration, load
 from fallow.adapters.postgres.registry import PostgresRegistryStore
 from fallow.adapters.streams.dialling import dial
 from fallow.adapters.streams.direct import dial_direct
+from fallow.bootstrap.chains import own_chain
+from fallow.bootstrap.contracts import the_contracts
 from fallow.bootstrap.ground import Ground
 from fallow.bootstrap.http_server import serving
 from fallow.bootstrap.keys import load_keys, signer
@@ -31,15 +34,21 @@ from fallow.bootstrap.tls import own_context, server_context
 from fallow.domain import calls
 from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import InvalidInput, NotFound
+from fallow.domain.gateway_facts import read_vouch
+from fallow.domain.identity import address
+from fallow.domain.rewards.oracle import TOKEN_UNITS
 from fallow.ports.bus import Bus
 from fallow.ports.rpc import call
-from fallow.ports.vertical.control import UNREADABLE_ANSWER, ControlGround
+from fallow.ports.vertical.control import UNREADABLE_ANSWER, ControlGround, Hosted
 from fallow.ports.vertical.gateway import GatewayGround
 from fallow.ports.vertical.plugin import Vertical
 from fallow.sdk.bills import offers
+from fallow.services.sender.vault import Vault
 
 TAKEN: Final = frozenset({"core", *CORE, "gateway", "chain", "http", "bus"})
 """What the network's own roles and ports are called."""
+StakeOf = Callable[[bytes], Awaitable[int]]
+"""Units of the token that are at stake with an operator."""
 
 
 def migrations() -> list[list[Migration]]:
@@ -82,11 +91,17 @@ def read_ports(text: str) -> dict[str, int]:
 
 
 @asynccontextmanager
-async def controls(ground: Ground) -> AsyncIterator[None]:
-    """Run the network's side of all verticals that have one."""
+async def controls(ground: Ground, data: Path) -> AsyncIterator[None]:
+    """Run the network's side of all verticals that have one.
+
+    Raises:
+        InvalidInput: somebody is to have stake behind a gateway where there is no chain (`settings.gateway_stake`), or
+            a word is not by him and for it.
+    """
     async with AsyncExitStack() as stack:
+        stake_of = await stack.enter_async_context(_stakes(ground, data))
         for name, vertical in load_verticals().items():
-            running = vertical.control(_control_ground(ground, name))
+            running = vertical.control(_control_ground(ground, name, stake_of))
             if running is not None:
                 await stack.enter_async_context(running)
         yield
@@ -118,6 +133,7 @@ async def run_gateway_role(data: Path, settings: Settings, role: str) -> AsyncIt
             net=place.net,
             network_key=bytes(keys.network.verify_key),
             secret=keys.secret("gateway", vertical.name),
+            key=keys.hosted(vertical.name),
             url=place.gateways.get(role, ""),
             clock=SystemClock(),
             bus=bus,
@@ -137,7 +153,45 @@ async def run_gateway_role(data: Path, settings: Settings, role: str) -> AsyncIt
             yield place.gateways[role]
 
 
-def _control_ground(ground: Ground, name: str) -> ControlGround:
+@asynccontextmanager
+async def _stakes(ground: Ground, data: Path) -> AsyncIterator[StakeOf]:
+    """Tell what is at stake with operators, where anybody wants to know."""
+    settings = ground.settings
+    if not settings.gateway_words and not settings.gateway_stake_min:
+        yield _nothing
+        return
+    if ground.place.chain is None:
+        raise InvalidInput(
+            "settings.gateway_stake",
+            "Nothing can be at stake for a gateway: this network has no chain.",
+            "Leave gateway_words and gateway_stake_min out.",
+        )
+    contracts = await asyncio.to_thread(the_contracts, data)
+    async with own_chain(ground.place) as chain:
+        vault = Vault(chain, address(contracts.vault))
+
+        async def staked(operator: bytes) -> int:
+            return (await vault.pool(operator)).staked
+
+        yield staked
+
+
+async def _nothing(_: bytes) -> int:
+    return 0
+
+
+def _hosted(ground: Ground, name: str, stake_of: StakeOf) -> Hosted:
+    key, settings = bytes(ground.keys.hosted(name).verify_key), ground.settings
+    words = [word for word in settings.gateway_words.split() if word.partition(":")[0] == name]
+    return Hosted(
+        key=key,
+        stake_of=stake_of,
+        vouched=read_vouch(words[-1], ground.place.net, key) if words else None,
+        stake_min=settings.gateway_stake_min * TOKEN_UNITS,
+    )
+
+
+def _control_ground(ground: Ground, name: str, stake_of: StakeOf) -> ControlGround:
     return ControlGround(
         net=ground.place.net,
         network_key=bytes(ground.keys.network.verify_key),
@@ -153,6 +207,7 @@ def _control_ground(ground: Ground, name: str) -> ControlGround:
         told=lambda: _told(ground.bus, name),
         relay=lambda: dial(ground.place.url, tls=own_context(ground.place.tls)),
         direct=dial_direct,
+        hosted=_hosted(ground, name, stake_of),
         watch=ground.watch,
         offers=offers(),
         fees=ground.fees,

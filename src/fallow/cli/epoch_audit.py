@@ -11,7 +11,8 @@ from fallow.cli import profiles
 from fallow.cli.epoch_advice import advice_of
 from fallow.cli.epoch_lines import line_view, record_view, say_line, say_totals, totals_view
 from fallow.cli.show import Json, say, show_json, table
-from fallow.cli.units import tokens
+from fallow.cli.units import percent, tokens
+from fallow.domain.epochs.offences import SHARES_PPM
 from fallow.domain.epochs.statement import NONE
 from fallow.domain.identity import address, address_text
 
@@ -41,9 +42,13 @@ def audit(
     from fallow.bootstrap.auditing import audit as run_audit  # noqa: PLC0415 - heavy, and not for the help
 
     place = there(number, url, ca, into, key, sums=True)
-    said, recounts = run_audit(place.folder, number, place.key)
+    said, recounts, gateways = run_audit(place.folder, number, place.key)
     if json:
-        show_json({**totals_view(said), "sums": recounts._asdict()})
+        offences = [
+            {"operator": address_text(one.operator), "reason": one.reason, "evidence": one.evidence.hex()}
+            for one in gateways
+        ]
+        show_json({**totals_view(said), "sums": recounts._asdict(), "gateways": offences})
         return
     say(f"Epoch {number} is what its records give: every file, sum and hash of its statement was computed again.")
     say(f"Root 0x{said.root.hex()} over {said.leaf_count} leaves; the closing state is {said.closing.hex()[:16]}.")
@@ -52,6 +57,10 @@ def audit(
         say(f"{recounts.right:,} sums of what nodes served are what the orders make that they handed in.")
     if recounts.unsure:
         say(f"{recounts.unsure:,} sums have orders in earlier epochs: have those in {into}, too, to add them up again.")
+    for one in gateways:
+        share = percent(SHARES_PPM[one.reason])
+        say(f"{address_text(one.operator)} stood for a gateway that ordered beyond its limit: {share} of his pool.")
+        say(f"The evidence is the order with the SHA-256 {one.evidence.hex()}.")
     if not key:
         say("The network's key is its own word: compare it with one that you got elsewhere, and pass it with --key.")
 

@@ -12,6 +12,7 @@ from cyclopts import App, Parameter
 from fallow.cli import profiles, storage_profiles
 from fallow.cli.show import Json, clean, say, say_s3, show_json, table, tell
 from fallow.cli.storage_check import check
+from fallow.cli.storage_gateways import gateways, vouch
 from fallow.cli.storage_grants import GrantOption, grant_command, revoke, share
 from fallow.cli.storage_link import link
 from fallow.cli.storage_place import SCHEME, remote
@@ -26,6 +27,8 @@ from fallow.verticals.storage.core.kit import SECRET_BYTES, write_kit
 app = App(name="storage", help="Store objects on spare disks.")
 app.command(usage)
 app.command(check)
+app.command(gateways)
+app.command(vouch)
 app.command(share)
 app.command(grant_command, name="grant")
 app.command(revoke)

@@ -11,6 +11,7 @@ import msgspec
 
 from fallow.domain.chain_facts import CHAIN_FACTS
 from fallow.domain.facts import AccountPayout, CreditWithdrawn, LeaseSettled, NodeShown
+from fallow.domain.gateway_facts import GATEWAY_FACTS
 from fallow.domain.network_facts import NETWORK_FACTS
 from fallow.domain.price_facts import PRICE_FACTS
 from fallow.domain.records import Body
@@ -25,6 +26,7 @@ DECISIONS: tuple[type[Body], ...] = (
     *NETWORK_FACTS,
     *PRICE_FACTS,
     *STAKE_FACTS,
+    *GATEWAY_FACTS,
 )
 
 

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from fallow.domain.chain_facts import CHAIN_FACTS
+from fallow.domain.gateway_facts import GATEWAY_FACTS
 from fallow.domain.network_facts import NETWORK_FACTS
 from fallow.domain.places import Cell, is_cell
 from fallow.domain.price_facts import PRICE_FACTS
@@ -237,4 +238,5 @@ CORE_FACTS: tuple[type[Body], ...] = (
     *NETWORK_FACTS,
     *PRICE_FACTS,
     *STAKE_FACTS,
+    *GATEWAY_FACTS,
 )

@@ -45,10 +45,12 @@ export const publicEn = {
     fallow_storage_lent_bytes: "Bytes on nodes online:",
     fallow_storage_objects: "Objects kept",
     fallow_storage_object_bytes: "Stored, as buyers count",
+    fallow_storage_gateway_staked_tokens: "Tokens at stake for the gateway, by",
   } as Record<string, string>,
   toldLabels: {
     lent: "offered", used: "used", online: "online", offline: "offline", troubled: "with a fault",
     suspended: "suspended", disqualified: "disqualified", banned: "banned",
+    nobody: "nobody: the operator's word alone",
   } as Record<string, string>,
   didTitle: "What it did",
   didText: (count: string, time: string) => `Added up by the network from the files of ${count} closed epochs, ${time} together; each epoch's page has the files, signed, to add up again.`,

@@ -46,10 +46,12 @@ export const publicJa: typeof publicEn = {
     fallow_storage_lent_bytes: "オンラインのノードのバイト：",
     fallow_storage_objects: "保管中のオブジェクト",
     fallow_storage_object_bytes: "保管量（買い手の計算）",
+    fallow_storage_gateway_staked_tokens: "ゲートウェイを保証するステーク（トークン）：",
   },
   toldLabels: {
     lent: "提供", used: "使用", online: "オンライン", offline: "オフライン", troubled: "障害あり",
     suspended: "停止中", disqualified: "失格", banned: "禁止",
+    nobody: "なし（運営者の言葉のみ）",
   },
   didTitle: "実績",
   didText: (count, time) => `閉じたエポック ${count} 件（計 ${time}）のファイルからネットワークが集計しました。各エポックのページに、再集計できる署名済みファイルがあります。`,

@@ -7,28 +7,35 @@ is here alone, so that a validator or provider knows before he stakes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from fallow.domain.epochs.ballots import count, evidence
 from fallow.domain.epochs.quorum import Root, Vote, equivocator, wrong_signer
 from fallow.domain.epochs.reading import Filed
 from fallow.domain.epochs.statement import Statement
-from fallow.domain.errors import InvalidInput
+from fallow.domain.errors import FallowError, InvalidInput
 from fallow.domain.facts import NodeShown
+from fallow.domain.gateway_facts import GatewayOverstated
 from fallow.domain.transactions import call_data
 from fallow.domain.verification import WRONG
 
 EQUIVOCATED: Final = "validator.equivocated"
 WRONG_ROOT: Final = "validator.wrong_root"
 WRONG_RESULT: Final = "node.wrong_result"
+OVERSTATED: Final = "gateway.overstated"
 
-SHARES_PPM: Final = {EQUIVOCATED: 50_000, WRONG_ROOT: 50_000, WRONG_RESULT: 10_000}
+SHARES_PPM: Final = {EQUIVOCATED: 50_000, WRONG_ROOT: 50_000, WRONG_RESULT: 10_000, OVERSTATED: 50_000}
 """Of the whole pool, in millionths: delegators chose their operator, and share what he does."""
 
 
+LimitMade = Callable[[str, bytes, bytes, bytes, bytes], int]
+"""When (milliseconds since 1970) the limit was made that an order goes beyond: of a network's id and key, a gateway's
+key, a sealed limit and a sealed order. It raises FallowError where these do not show that."""
+
+
 class Offence(NamedTuple):
-    """`operator` is whose pool is slashed; `evidence` the SHA-256 of the file or record that shows it."""
+    """`operator` is whose pool is slashed; `evidence` the SHA-256 of the file, record or order that shows it."""
 
     operator: bytes
     reason: str
@@ -81,6 +88,29 @@ def of_nodes(records: Iterable[Filed], network: bytes, owners: Mapping[bytes, by
         owner = owners.get(body.node)
         if filed.node == network and body.what == WRONG and owner and body.node not in found:
             found[body.node] = Offence(owner, WRONG_RESULT, hashlib.sha256(filed.raw).digest())
+    return list(found.values())
+
+
+def of_gateways(
+    records: Iterable[Filed], net: str, network: bytes, limits_made: Mapping[str, LimitMade]
+) -> list[Offence]:
+    """Owners who stood for gateways that ordered more than they might: once a gateway and epoch.
+
+    Such a record is good by the signatures in it alone. Filed once more, in whatever epoch, it is the same offence.
+    """
+    found: dict[bytes, Offence] = {}
+    for filed in records:
+        body = filed.record.read(GatewayOverstated)
+        limit_made = limits_made.get(body.vertical)
+        if filed.node != network or body.key in found or limit_made is None:
+            continue
+        try:
+            body.check(net)
+            made_ms = limit_made(net, network, body.key, body.limit, body.order)
+        except FallowError:
+            continue
+        if body.from_ms <= made_ms < body.until_ms:
+            found[body.key] = Offence(body.owner, OVERSTATED, hashlib.sha256(body.order).digest())
     return list(found.values())
 
 

@@ -13,7 +13,7 @@ from typing import ClassVar, Final
 import msgspec
 
 from fallow.domain.decoding import UNREADABLE
-from fallow.domain.errors import KINDS, FallowError, InvalidInput, NotAllowed, Unavailable
+from fallow.domain.errors import KINDS, FallowError, InvalidInput, NotAllowed, Unavailable, kind_of
 from fallow.domain.signing import Sign, Signed
 
 NONCE_BYTES: Final = 32
@@ -85,7 +85,7 @@ Message = Hello | Introduction | Welcome | Refusal
 
 def refusal(error: FallowError) -> Refusal:
     """Tell an error."""
-    return Refusal(type(error).__name__, error.code, error.message, error.hint)
+    return Refusal(kind_of(error).__name__, error.code, error.message, error.hint)
 
 
 def write(message: Message) -> bytes:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from fallow.domain.decoding import UNREADABLE
-from fallow.domain.errors import KINDS, Conflict, FallowError, InvalidInput, TooMuch, Unavailable
+from fallow.domain.errors import KINDS, Conflict, FallowError, InvalidInput, TooMuch, Unavailable, kind_of
 from fallow.domain.wire.frames import (
     PAYLOAD_BYTES_MAX,
     STREAM_MAX,
@@ -151,7 +151,7 @@ class Mux:
     def reset(self, stream: int, error: FallowError) -> None:
         """Give a stream up, whoever opened it; nothing happens when it is over."""
         if self._streams.pop(stream, None) is not None:
-            told = [type(error).__name__, error.code, error.message[:_RESET_TEXT_MAX], error.hint[:_RESET_TEXT_MAX]]
+            told = [kind_of(error).__name__, error.code, error.message[:_RESET_TEXT_MAX], error.hint[:_RESET_TEXT_MAX]]
             self._put(encode(Kind.RESET, stream, msgspec.msgpack.encode(told)))
 
     def consumed(self, stream: int, size: int) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final, NamedTuple, Protocol
 
 from fallow.domain.fees import Fees
+from fallow.domain.gateway_facts import GatewayVouched
 from fallow.domain.orders import Tolerance
 from fallow.domain.prices import Offer
 from fallow.domain.signing import Sign
@@ -53,6 +54,19 @@ class Ask(Protocol):
         ...
 
 
+class Hosted(NamedTuple):
+    """The network's own gateways of a vertical: the public `key` by which they sign, and who stands for that.
+
+    Nobody does where `vouched` is None. With less than `stake_min` units of the token at stake with him they are given
+    nothing to sign for. `stake_of` tells how much is at stake with an operator.
+    """
+
+    key: bytes
+    stake_of: Callable[[bytes], Awaitable[int]]
+    vouched: GatewayVouched | None = None
+    stake_min: int = 0
+
+
 class ControlGround(NamedTuple):
     """What the network's side of a vertical stands on, in a process of its core.
 
@@ -80,6 +94,7 @@ class ControlGround(NamedTuple):
     told: Callable[[], AbstractAsyncContextManager[AsyncIterator[tuple[bytes, bytes]]]]
     relay: Dial
     direct: Callable[[DirectAddress, bytes], AbstractAsyncContextManager[Link]]
+    hosted: Hosted
     watch: Watch = unwatched
     offers: Sequence[Offer] = ()
     fees: Fees = Fees()

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple
 
+from nacl.signing import SigningKey
+
 from fallow.domain.streams import DirectAddress
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
@@ -16,7 +18,8 @@ from fallow.ports.streams import Link
 class GatewayGround(NamedTuple):
     """What a buyers' gateway of a vertical stands on: a process of its own without the database.
 
-    `secret` is 32 bytes that gateways of this vertical alone get and that stay the same. `relay` opens a link to the
+    `secret` is 32 bytes that gateways of this vertical alone get and that stay the same, and so is the `key` by which
+    they sign: see `fallow.ports.vertical.control.Hosted`. `relay` opens a link to the
     network's relay, `direct` one to a node that can be dialled itself. `url` is where buyers reach this gateway. The
     network's console is at the same host, by the same scheme, at `console_port`; 0: there is none.
     """
@@ -24,6 +27,7 @@ class GatewayGround(NamedTuple):
     net: str
     network_key: bytes
     secret: bytes
+    key: SigningKey
     url: str
     clock: Clock
     bus: Bus

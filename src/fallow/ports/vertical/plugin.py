@@ -114,6 +114,14 @@ class Vertical(Protocol):
         """
         return None
 
+    def limit_made(self, net: str, network_key: bytes, gateway_key: bytes, limit: bytes, order: bytes) -> int:
+        """Say when the network made a limit that an order by one of its gateways goes beyond: `LimitMade` of offences.
+
+        Raises:
+            FallowError: the two do not show that.
+        """
+        raise InvalidInput("order.none", f"Gateways of {self.name} order nothing.")
+
     def comparer(self, blobs: Blobs, folder: Path) -> Comparer | None:
         """Make what compares results by a tolerance, if any are; `folder` is one that it may keep things in."""
         return None

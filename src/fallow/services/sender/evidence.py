@@ -8,12 +8,13 @@ from functools import partial
 from fallow.domain.epochs.ballots import EVIDENCE, VOTES
 from fallow.domain.epochs.judging import root_of
 from fallow.domain.epochs.manifest import MANIFEST, MANIFEST_BYTES_MAX, STATEMENT, checked, path_of
-from fallow.domain.epochs.offences import Offence, of_nodes, of_validators
+from fallow.domain.epochs.offences import LimitMade, Offence, of_gateways, of_nodes, of_validators
 from fallow.domain.epochs.reading import records_of_kind
 from fallow.domain.epochs.state import STATE, read_state
 from fallow.domain.epochs.statement import STATEMENT_BYTES_MAX, Statement
 from fallow.domain.errors import NotFound
 from fallow.domain.facts import NodeShown
+from fallow.domain.gateway_facts import GatewayOverstated
 from fallow.ports.archive import Archive, Archived, whole
 from fallow.ports.votes import votes_of
 
@@ -22,12 +23,16 @@ EPOCHS_BACK = 14
 
 
 class Evidence:
-    """Looks at the latest epochs; at one that it knows only where votes have come since."""
+    """Looks at the latest epochs; at one that it knows only where votes have come since.
 
-    def __init__(self, archive: Archive, network_key: bytes) -> None:
+    `limits_made` are by vertical, of those whose gateways order.
+    """
+
+    def __init__(self, archive: Archive, network_key: bytes, limits_made: Mapping[str, LimitMade]) -> None:
         self._archive = archive
         self._network_key = network_key
-        self._of_nodes: dict[int, list[Offence]] = {}
+        self._limits_made = limits_made
+        self._of_records: dict[int, list[Offence]] = {}
         self._of_validators: dict[int, tuple[list[Archived], list[Offence]]] = {}
 
     def offences(self) -> list[Offence]:
@@ -49,16 +54,21 @@ class Evidence:
             statement = self._open(sealed)
             found = of_validators(statement, root_of(statement, sealed), votes_of(self._archive, statement))
             self._of_validators[epoch] = votes, found
-            self._of_nodes.setdefault(epoch, self._nodes(statement))
-        return [*self._of_validators[epoch][1], *self._of_nodes[epoch]]
+            self._of_records.setdefault(epoch, self._records(statement))
+        return [*self._of_validators[epoch][1], *self._of_records[epoch]]
 
-    def _nodes(self, statement: Statement) -> list[Offence]:
+    def _records(self, statement: Statement) -> list[Offence]:
         """A node's owner is whose it was when the epoch began: nobody hands a node on to get away."""
         before = self._sealed(statement.epoch - 1) if statement.epoch else None
         owners = {**self._owners(statement), **(self._owners(self._open(before)) if before else {})}
         raw = whole(self._archive, path_of(statement.epoch, MANIFEST), MANIFEST_BYTES_MAX)
-        records = records_of_kind(statement.check_manifest(raw), partial(self._read, statement.epoch), NodeShown.kind)
-        return of_nodes(records, self._network_key, owners)
+        manifest, read = statement.check_manifest(raw), partial(self._read, statement.epoch)
+        shown = records_of_kind(manifest, read, NodeShown.kind)
+        overstated = records_of_kind(manifest, read, GatewayOverstated.kind)
+        return [
+            *of_nodes(shown, self._network_key, owners),
+            *of_gateways(overstated, statement.net, self._network_key, self._limits_made),
+        ]
 
     def _owners(self, statement: Statement) -> Mapping[bytes, bytes]:
         file = next((file for file in statement.files if file.name == STATE), None)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from fallow.domain.epochs.offences import Offence, take_call
+from fallow.domain.epochs.offences import LimitMade, Offence, take_call
 from fallow.domain.identity import address_text
 from fallow.ports.archive import Archive
 from fallow.ports.chain import ContractRefused
@@ -37,8 +37,9 @@ class Slasher:
         vault: Vault,
         sender: Callable[[], AbstractAsyncContextManager[Sender]],
         clock: Clock,
+        limits_made: Mapping[str, LimitMade],
     ) -> None:
-        self._evidence = Evidence(archive, network_key)
+        self._evidence = Evidence(archive, network_key, limits_made)
         self._vault = vault
         self._sender = sender
         self._clock = clock

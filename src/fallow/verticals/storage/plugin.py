@@ -48,7 +48,13 @@ class Storage(Vertical):
     provider_calls: Mapping[str, type[msgspec.Struct]] = MappingProxyType({call.name: call for call in PROVIDERS_CALLS})
     operator_calls: Mapping[str, type[msgspec.Struct]] = MappingProxyType({call.name: call for call in OPERATOR_CALLS})
     shown = frozenset(
-        {"fallow_storage_nodes", "fallow_storage_lent_bytes", "fallow_storage_objects", "fallow_storage_object_bytes"}
+        {
+            "fallow_storage_nodes",
+            "fallow_storage_lent_bytes",
+            "fallow_storage_objects",
+            "fallow_storage_object_bytes",
+            "fallow_storage_gateway_staked_tokens",
+        }
     )
     tells_alerts = True
     takes_grants = True
@@ -87,6 +93,12 @@ class Storage(Vertical):
         from fallow.verticals.storage.core.recounting import Recount as Orders  # noqa: PLC0415 - for auditors and validators alone
 
         return Orders(net, network_key, since_ms, places)
+
+    def limit_made(self, net: str, network_key: bytes, gateway_key: bytes, limit: bytes, order: bytes) -> int:
+        """Check both: see `Vertical.limit_made`."""
+        from fallow.verticals.storage.core.orders import overstated_limit  # noqa: PLC0415 - for who slashes alone
+
+        return overstated_limit(net, network_key, gateway_key, limit, order).made_ms
 
     def worker(self, ground: WorkerGround) -> Worker:
         """Make the provider's side. Imported here, since only agents have what it needs installed."""

@@ -28,6 +28,7 @@ async def gateway_store(ground: GatewayGround, keys_of: KeysOf) -> AsyncIterator
         ground.net,
         ground.network_key,
         BusAsker(ground.bus, ground.clock),
+        key=ground.key,
         relay=ground.relay,
         direct=ground.direct,
         clock=ground.clock,
@@ -48,13 +49,14 @@ async def lined_store(
     clock: Clock,
     keys_of: KeysOf,
     random_bytes: Callable[[int], bytes],
+    key: SigningKey | None = None,
     own: bool = False,
 ) -> AsyncIterator[ObjectStore]:
-    """Open a store with lines of its own to nodes. `own` as for `ObjectStore`."""
+    """Open a store with lines of its own to nodes. `key` as for `opened_store`, `own` as for `ObjectStore`."""
     async with asyncio.TaskGroup() as group:
         lines = Lines(net, relay, direct, clock, random_bytes=random_bytes, group=group)
         opened = opened_store(
-            net, network_key, asker, lines, clock, keys_of=keys_of, random_bytes=random_bytes, own=own
+            net, network_key, asker, lines, clock, keys_of=keys_of, random_bytes=random_bytes, key=key, own=own
         )
         try:
             async with background(lines.run()), opened as store:
@@ -73,10 +75,11 @@ async def opened_store(
     *,
     keys_of: KeysOf,
     random_bytes: Callable[[int], bytes],
+    key: SigningKey | None = None,
     own: bool = False,
 ) -> AsyncIterator[ObjectStore]:
-    """Open a store that asks `asker`, and moves pieces over `reach` with a key of its own."""
-    key, watch = SigningKey(random_bytes(32)), Watch(clock)
+    """Open a store that asks `asker`, and moves pieces over `reach`; orders are signed by `key`, or by one it draws."""
+    key, watch = key or SigningKey(random_bytes(32)), Watch(clock)
     mover = Mover(
         net, network_key, bytes(key.verify_key), lambda message: key.sign(message).signature, reach, clock, watch
     )

@@ -57,7 +57,13 @@ class Mover(NamedTuple):
         return OrderLimit.open(place.limit, self.network_key)
 
     def order(self, limit: OrderLimit, bytes_all: int) -> bytes:
-        """Sign an order."""
+        """Sign an order.
+
+        Raises:
+            InvalidInput: it is beyond the limit (`storage.order`): for such a word a gateway's stake is taken.
+        """
+        if bytes_all > limit.bytes_max:
+            raise InvalidInput("storage.order", f"The limit allows {limit.bytes_max} bytes, not {bytes_all}.")
         return Order(serial=limit.serial, bytes_all=bytes_all).seal(self.sign)
 
 

@@ -17,12 +17,13 @@ from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
 from fallow.ports.ingest_store import IngestStore, LoggedBatch
 from fallow.ports.registry_store import RegistryStore
+from fallow.verticals.storage.control.hosted import HostedGateways
 from fallow.verticals.storage.control.limits import REPAIRS
 from fallow.verticals.storage.control.rates import rates
 from fallow.verticals.storage.control.rolling import add_orders
 from fallow.verticals.storage.control.served import Moved, Reader
 from fallow.verticals.storage.core.facts import StorageServed
-from fallow.verticals.storage.core.handed_in import Added, HandedIn, additions
+from fallow.verticals.storage.core.handed_in import Added, HandedIn, Overstated, additions
 from fallow.verticals.storage.core.tariff import DAY_MS
 
 BATCHES_AT_ONCE: Final = 16
@@ -55,6 +56,7 @@ class _News(NamedTuple):
     pos: int
     countries: dict[bytes, str]
     moved: list[Moved]
+    overstated: list[Overstated]
 
 
 class Follower:
@@ -69,6 +71,7 @@ class Follower:
         registry: RegistryStore,
         reader: Reader,
         fees: Fees,
+        hosted: HostedGateways,
     ) -> None:
         self._clock = clock
         self._fees = fees
@@ -76,6 +79,7 @@ class Follower:
         self._log = log
         self._registry = registry
         self._reader = reader
+        self._hosted = hosted
 
     async def follow(self) -> None:
         """Read whatever comes, until cancelled."""
@@ -98,6 +102,7 @@ class Follower:
                 await tx.execute("UPDATE storage.cursor SET pos = $1 WHERE name = 'log'", news.pos)
                 await _place(tx, news.countries)
                 await self._count(tx, news.moved)
+                await self._hosted.convict(tx, news.overstated)
         return True
 
     async def forget(self) -> None:
@@ -134,7 +139,7 @@ class Follower:
         await add_orders(tx, added)
 
     def _understand(self, batches: Sequence[LoggedBatch]) -> _News:
-        news = _News(batches[-1].pos, {}, [])
+        news = _News(batches[-1].pos, {}, [], [])
         for batch in batches:
             records = stored_records(batch.data)
             for record in records:
@@ -142,7 +147,9 @@ class Follower:
                 if country is not None:
                     news.countries[record.node] = country
             served = [record for record in records if record.kind == StorageServed.kind]
-            news.moved.extend(self._reader.egress(served, batch.received_at))
+            said = self._reader.read(served, batch.received_at)
+            news.moved.extend(said.moved)
+            news.overstated.extend(said.overstated)
         return news
 
 

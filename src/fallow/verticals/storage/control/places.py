@@ -21,6 +21,7 @@ from fallow.verticals.storage.control.buckets_port import Buckets
 from fallow.verticals.storage.control.choosing import draw, enough_of, no_more, place, read_spare_of
 from fallow.verticals.storage.control.following import Follower
 from fallow.verticals.storage.control.garbage import Garbage
+from fallow.verticals.storage.control.hosted import HostedGateways
 from fallow.verticals.storage.control.inspecting import Inspector
 from fallow.verticals.storage.control.lenders import Lenders
 from fallow.verticals.storage.control.limits import Payer, Secrets, Signed, Signer
@@ -49,6 +50,7 @@ from fallow.verticals.storage.core.calls.segments import (
     ReadSegments,
     SegmentRead,
 )
+from fallow.verticals.storage.core.hosted import GetGateways
 from fallow.verticals.storage.core.layout import Layout
 from fallow.verticals.storage.core.lenders import GetLenders
 from fallow.verticals.storage.core.profiles import PROFILES
@@ -131,6 +133,7 @@ class Places:
         self.recovery = Recovery(
             clock=clock, database=database, nodes=self.nodes, secrets=self._secrets, ask=ground.ask
         )
+        self.hosted = HostedGateways(ground)
         self.follower = Follower(
             clock=clock,
             database=database,
@@ -138,6 +141,7 @@ class Places:
             registry=ground.registry,
             reader=Reader(ground.net, ground.network_key, self._secrets),
             fees=ground.fees,
+            hosted=self.hosted,
         )
         self.metering = Metering(clock, database, ground.fees)
         self.rolling = Rolling(clock, database, ground.decisions)
@@ -154,6 +158,7 @@ class Places:
             Inspect: self.inspector.rows.ask,
             GetInspection: self.inspector.rows.get,
             GetLenders: self.lenders.get,
+            GetGateways: self.hosted.get,
         }
 
     @asynccontextmanager
@@ -163,6 +168,7 @@ class Places:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.nodes.running(self._ground))
             await self.recovery.look()  # before anything is deleted
+            await self.hosted.announce()
             await stack.enter_async_context(
                 background(
                     steadily("storage.log", self.follower.follow, clock),
@@ -188,6 +194,7 @@ class Places:
     async def begin(self, request: BeginSegment) -> Plan:
         """See the call."""
         await self.paying.may_use(request.account)
+        await self.hosted.check(request.client)
         now = self._ground.clock.now_ms()
         async with self._ground.database.transaction() as tx:
             bucket = await self._buckets.bucket_of(tx, request.account, request.bucket)
@@ -257,6 +264,7 @@ class Places:
     async def read(self, request: ReadSegments) -> list[SegmentRead]:
         """See the call."""
         await self.paying.may_use(request.account)
+        await self.hosted.check(request.client)
         async with self._ground.database.transaction() as tx:
             bucket = await self._buckets.bucket_of(tx, request.account, request.bucket)
             stream, size, parts = await self._buckets.version_stream(tx, bucket.id, request.object, request.version)

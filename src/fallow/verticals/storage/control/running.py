@@ -44,6 +44,7 @@ async def running(ground: ControlGround) -> AsyncIterator[None]:
     directs = Directs(ground.bus, ground.clock)
     places = Places(ground, objects, paying, direct=directs.of)
     ground.watch(Measuring(ground.clock, ground.database, places.nodes).measure)
+    ground.watch(places.hosted.measure)
     async with (
         operations.running(),
         directs.running(),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from fallow.domain.errors import FallowError
 from fallow.domain.records import Record
 from fallow.verticals.storage.control.limits import Payer, Secrets
-from fallow.verticals.storage.core.handed_in import HandedIn, handed_in
+from fallow.verticals.storage.core.handed_in import HandedIn, Overstated, said_in
 
 
 class Moved(NamedTuple):
@@ -19,6 +19,13 @@ class Moved(NamedTuple):
     at_ms: int
 
 
+class Said(NamedTuple):
+    """What counts, and orders beyond their limits, which do not."""
+
+    moved: list[Moved]
+    overstated: list[Overstated]
+
+
 class Reader:
     """Reads records of a network."""
 
@@ -27,16 +34,22 @@ class Reader:
         self._network_key = network_key
         self._secrets = secrets
 
-    def egress(self, records: Sequence[Record], received_ms: int) -> list[Moved]:
+    def read(self, records: Sequence[Record], received_ms: int) -> Said:
         """What clients have had of nodes, by records that came at a time; whatever does not hold is left out.
 
         What was read for repairs is said to be `REPAIRS`'.
         """
-        return [moved for record in records for moved in self._of(record, received_ms)]
+        said = Said([], [])
+        for record in records:
+            for one in said_in(record, self._net, self._network_key):
+                if isinstance(one, Overstated):
+                    said.overstated.append(one)
+                elif received_ms < one.until_ms:
+                    self._add(said, one, received_ms)
+        return said
 
-    def _of(self, record: Record, received_ms: int) -> Iterator[Moved]:
-        for one in handed_in(record, self._net, self._network_key, received_ms):
-            try:
-                yield Moved(one, self._secrets.payer(one.limit), received_ms)
-            except FallowError:
-                continue
+    def _add(self, said: Said, one: HandedIn, received_ms: int) -> None:
+        try:
+            said.moved.append(Moved(one, self._secrets.payer(one.limit), received_ms))
+        except FallowError:
+            return

@@ -11,6 +11,7 @@ from fallow.domain.prices import Kind, Offer, storage_cost_microusd
 from fallow.verticals.storage.core.calls import CALLS
 from fallow.verticals.storage.core.calls.accounts import Day, UsedBucket, UsedDay
 from fallow.verticals.storage.core.calls.base import Call
+from fallow.verticals.storage.core.hosted import GetGateways
 
 LINES_MAX: Final = 1000
 """Of one answer, which goes over the bus."""
@@ -63,7 +64,7 @@ class GetBill(Call[StorageBill], frozen=True, kw_only=True):
     to_day: Day
 
 
-BUYERS_CALLS: Final[tuple[type[Call[Any]], ...]] = (*CALLS, GetBill)
+BUYERS_CALLS: Final[tuple[type[Call[Any]], ...]] = (*CALLS, GetBill, GetGateways)
 
 
 def bill_of(lines: Sequence[BucketLine], cost_microusd: int, offers: Iterable[Offer]) -> StorageBill:

@@ -12,7 +12,7 @@ from fallow.domain.errors import FallowError
 from fallow.domain.merkle import GrowingTree
 from fallow.domain.records import Record
 from fallow.verticals.storage.core.facts import StorageServed
-from fallow.verticals.storage.core.orders import OrderLimit, check_order
+from fallow.verticals.storage.core.orders import BeyondLimit, OrderLimit, check_order
 from fallow.verticals.storage.core.serving import GETS
 from fallow.verticals.storage.core.tariff import DAY_MS, EGRESS, REPAIRED
 
@@ -37,11 +37,26 @@ class HandedIn(NamedTuple):
         return self.limit.expires_ms + LATE_MS
 
 
+class Overstated(NamedTuple):
+    """A client's word, in a node's record, that it has had more than a limit allows: it pays nothing."""
+
+    limit: OrderLimit
+    sealed: bytes
+    order: bytes
+
+
 def handed_in(record: Record, net: str, network_key: bytes, received_ms: int) -> Iterator[HandedIn]:
     """The orders of a node's record, which came at a time; whatever does not hold is left out, and what was brought.
 
     Only what was read costs something.
     """
+    for one in said_in(record, net, network_key):
+        if isinstance(one, HandedIn) and received_ms < one.until_ms:
+            yield one
+
+
+def said_in(record: Record, net: str, network_key: bytes) -> Iterator[HandedIn | Overstated]:
+    """The same, however late it came, and where a client ordered more than he might, that as well."""
     try:
         served = record.read(StorageServed).served
     except FallowError:
@@ -52,11 +67,12 @@ def handed_in(record: Record, net: str, network_key: bytes, received_ms: int) ->
             if limit.net != net or limit.node != record.node or limit.action not in GETS:
                 continue
             said = check_order(order, limit, 0)
+        except BeyondLimit as error:
+            yield Overstated(error.limit, sealed, order)
         except FallowError:
             continue
-        one = HandedIn((record.boot, record.seq), limit, order, said.bytes_all)
-        if received_ms < one.until_ms:
-            yield one
+        else:
+            yield HandedIn((record.boot, record.seq), limit, order, said.bytes_all)
 
 
 class Added(NamedTuple):

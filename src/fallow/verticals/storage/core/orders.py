@@ -79,6 +79,15 @@ class PieceReceipt(Signed, frozen=True, kw_only=True):
     durable: bool
 
 
+class BeyondLimit(InvalidInput):
+    """The client has signed (`sealed`) that it had more than a limit allows: `storage.order`."""
+
+    def __init__(self, sealed: bytes, limit: OrderLimit, bytes_all: int) -> None:
+        super().__init__("storage.order", f"The limit allows {limit.bytes_max} bytes, not {bytes_all}.")
+        self.sealed = sealed
+        self.limit = limit
+
+
 def check_limit(sealed: bytes, *, net: str, network_key: bytes, node: bytes, now_ms: int) -> OrderLimit:
     """Open a limit that was shown to a node.
 
@@ -98,7 +107,8 @@ def check_order(sealed: bytes, limit: OrderLimit, before: int) -> Order:
     """Open an order under a limit, of which `before` bytes were ordered until now.
 
     Raises:
-        InvalidInput: malformed, or beyond the limit (`storage.order`).
+        BeyondLimit: signed as it should be, and beyond the limit.
+        InvalidInput: malformed.
         NotAllowed: not by the limit's client, or under another limit.
         Conflict: it says less than an earlier one (`storage.order`).
     """
@@ -106,7 +116,23 @@ def check_order(sealed: bytes, limit: OrderLimit, before: int) -> Order:
     if order.serial != limit.serial:
         raise NotAllowed("storage.order", "The order is under another limit.")
     if order.bytes_all > limit.bytes_max:
-        raise InvalidInput("storage.order", f"The limit allows {limit.bytes_max} bytes, not {order.bytes_all}.")
+        raise BeyondLimit(sealed, limit, order.bytes_all)
     if order.bytes_all < before:
         raise Conflict("storage.order", "An earlier order says more.")
     return order
+
+
+def overstated_limit(net: str, network_key: bytes, client: bytes, limit: bytes, order: bytes) -> OrderLimit:
+    """Open a limit of the network's for a client, beyond which he signed an order.
+
+    Raises:
+        FallowError: the two do not show that (`storage.not_overstated`, or malformed, or signed by others).
+    """
+    opened = OrderLimit.open(limit, network_key)
+    if (opened.net, opened.client) != (net, client):
+        raise NotAllowed("storage.not_overstated", "The limit is another client's.")
+    try:
+        check_order(order, opened, 0)
+    except BeyondLimit as error:
+        return error.limit
+    raise InvalidInput("storage.not_overstated", "The order is within its limit.")

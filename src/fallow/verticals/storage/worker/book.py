@@ -22,6 +22,9 @@ PAIRS_MAX: Final = 20
 PAIRS_BYTES_MAX: Final = 14 << 10
 """So that a record with them stays below `RECORD_BYTES_MAX`."""
 
+BEYOND: Final = b"beyond"
+"""Marks, behind a limit's serial, the row of an order beyond it."""
+
 _TABLES = """
 create table if not exists used (
   serial blob primary key, expires_ms integer not null, open integer not null, sealed_limit blob, sealed_order blob
@@ -98,6 +101,12 @@ class Book:
         with self._noting:
             self._over.add(serial)
         self.flush()
+
+    def accuse(self, limit: OrderLimit, sealed: bytes, order: bytes) -> None:
+        """Keep an order beyond a limit, to be handed in beside the last good one: it pays nothing, and shows a lie."""
+        with self._lock, _translated():
+            row = (limit.serial + BEYOND, limit.expires_ms, sealed, order)
+            self._db.execute("insert or ignore into used values (?, ?, 0, ?, ?)", row)
 
     def due(self) -> list[Pair]:
         """What can be handed in now, as much as one record holds."""

@@ -13,8 +13,8 @@ from fallow.ports.clock import Clock
 from fallow.ports.streams import Stream
 from fallow.ports.vertical.worker import Closed
 from fallow.verticals.storage.core import wire
-from fallow.verticals.storage.core.orders import STEP_BYTES, OrderLimit, PieceReceipt, check_limit
-from fallow.verticals.storage.core.serving import Bytes, Claimed, Event, GetSide, Ordered, PutSide
+from fallow.verticals.storage.core.orders import STEP_BYTES, BeyondLimit, OrderLimit, PieceReceipt, check_limit
+from fallow.verticals.storage.core.serving import GETS, Bytes, Claimed, Event, GetSide, Ordered, PutSide
 from fallow.verticals.storage.worker.book import Book
 from fallow.verticals.storage.worker.outgoing import Outgoing
 from fallow.verticals.storage.worker.store import PieceStore
@@ -128,11 +128,15 @@ class Moving:
 
     @asynccontextmanager
     async def _using(self, limit: OrderLimit, sealed: bytes) -> AsyncIterator[None]:
-        """Use a limit, once: what is ordered under it is kept."""
+        """Use a limit, once: what is ordered under it is kept, and of what is read an order beyond it, too."""
         book = self._ground.book
         await in_thread(book.begin, limit, sealed)
         try:
             yield
+        except BeyondLimit as error:
+            if limit.action in GETS:  # nobody is paid for what is brought
+                await in_thread(book.accuse, limit, sealed, error.sealed)
+            raise
         finally:
             await in_thread(book.end, limit.serial)
 

@@ -54,8 +54,8 @@ class BeginSegment(Call[Plan], frozen=True, kw_only=True):
     for one node and one piece id, which follows from segment and node, whatever the piece's number). Of the same
     (stream, part, index) anew the earlier one is dropped.
 
-    Unavailable: `storage.too_few_nodes`. InsufficientFunds: `storage.no_subscription`, `storage.suspended`. TooMuch:
-    `storage.too_much_begun`.
+    Unavailable: `storage.too_few_nodes`, `storage.gateway_stake`. InsufficientFunds: `storage.no_subscription`,
+    `storage.suspended`. TooMuch: `storage.too_much_begun`.
     """
 
     name: ClassVar[str] = "segment.begin"
@@ -110,7 +110,7 @@ class ReadSegments(Call[list[SegmentRead]], frozen=True, kw_only=True):
     These are `SEGMENTS_AT_ONCE` at most, and as many as have `PLACES_AT_ONCE` together, but for one that has more.
     `version` is the one that is read, by its id. Places are those of nodes that seem to be there,
     data pieces first, each limit for what of its piece is needed. NotFound: `storage.no_version`. InsufficientFunds:
-    `storage.suspended`.
+    `storage.suspended`. Unavailable: `storage.gateway_stake`.
     """
 
     name: ClassVar[str] = "segment.read"

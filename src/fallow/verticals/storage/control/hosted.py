@@ -1,0 +1,119 @@
+"""Who stands for the network's own gateways: the archive is told, and without stake nothing goes through them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from fallow.domain.decisions import Decision
+from fallow.domain.errors import Unavailable
+from fallow.domain.gateway_facts import GatewayOverstated
+from fallow.domain.identity import address_text
+from fallow.domain.metrics import Family, gauges
+from fallow.domain.rewards.oracle import TOKEN_UNITS
+from fallow.ports.clock import Clock
+from fallow.ports.database import Database, Transaction
+from fallow.ports.decisions import DecisionStore
+from fallow.ports.vertical.control import ControlGround, Hosted
+from fallow.verticals.storage.core.handed_in import Overstated
+from fallow.verticals.storage.core.hosted import GatewayView, GetGateways
+
+FRESH_MS: Final = 60_000
+COUNTS_MS: Final = 3_600_000
+"""How long it counts while the chain is away. Stake is at hand for days after its holder began to take it out."""
+STAKED: Final = "fallow_storage_gateway_staked_tokens"
+NOBODY: Final = "nobody"
+HINT: Final = "Tell the operator. Until then your own machine does the same: fallow s3 serve"
+
+
+class HostedGateways:
+    """Of one network: they all sign with one key."""
+
+    def __init__(self, ground: ControlGround) -> None:
+        self._clock: Clock = ground.clock
+        self._database: Database = ground.database
+        self._decisions: DecisionStore = ground.decisions
+        self._hosted: Hosted = ground.hosted
+        self._staked: tuple[int, int] | None = None
+        """Units, and when that was."""
+
+    async def announce(self) -> None:
+        """Have it recorded who stands for them; each start of the network does, so that every archive can have it."""
+        if self._hosted.vouched is not None:
+            async with self._database.transaction() as tx:
+                await self._decisions.add(tx, [Decision(self._clock.now_ms(), self._hosted.vouched)])
+
+    async def check(self, client: bytes) -> None:
+        """Let a client have limits to sign orders under. Others than these gateways sign for themselves.
+
+        Raises:
+            Unavailable: `storage.gateway_stake`: nobody stands for these gateways, or with too little.
+        """
+        hosted = self._hosted
+        if client != hosted.key or not hosted.stake_min:
+            return
+        least = f"The operator wants {hosted.stake_min // TOKEN_UNITS:,} tokens at stake"
+        if hosted.vouched is None or not self._stands_at(self._clock.now_ms()):
+            raise Unavailable("storage.gateway_stake", f"{least} for this gateway, and nobody stands for it now.", HINT)
+        if await self._stake(hosted.vouched.owner) < hosted.stake_min:
+            owner = address_text(hosted.vouched.owner)
+            raise Unavailable("storage.gateway_stake", f"{least} for this gateway; {owner} has fewer there.", HINT)
+
+    async def get(self, _: GetGateways) -> list[GatewayView]:
+        """See the call."""
+        hosted, vouched = self._hosted, self._hosted.vouched
+        if vouched is None:
+            return [GatewayView(key=hosted.key, least_units=str(hosted.stake_min))]
+        return [
+            GatewayView(
+                key=hosted.key,
+                owner=address_text(vouched.owner),
+                until_ms=vouched.until_ms,
+                staked_units=str(await self._stake(vouched.owner)),
+                least_units=str(hosted.stake_min),
+            )
+        ]
+
+    async def measure(self) -> Sequence[Family]:
+        """Tell how much is at stake for them, and whose it is; nothing while the chain is away."""
+        vouched = self._hosted.vouched
+        try:
+            if vouched is None or not self._stands_at(self._clock.now_ms()):
+                staked = {NOBODY: 0.0}
+            else:
+                staked = {address_text(vouched.owner): await self._stake(vouched.owner) / TOKEN_UNITS}
+        except Unavailable:
+            return []
+        says = "Tokens at stake with who stands for the network's own gateways."
+        return [gauges(STAKED, says, "owner", staked)]
+
+    async def convict(self, tx: Transaction, overstated: list[Overstated]) -> None:
+        """Have it recorded where they ordered beyond a limit that somebody stands for."""
+        vouched, now = self._hosted.vouched, self._clock.now_ms()
+        if vouched is None:
+            return
+        said = msgspec.structs.asdict(vouched)
+        shown = [
+            Decision(now, GatewayOverstated(**said, limit=one.sealed, order=one.order))
+            for one in overstated
+            if one.limit.client == vouched.key and self._stands_at(one.limit.made_ms)
+        ]
+        await self._decisions.add(tx, shown)
+
+    def _stands_at(self, at_ms: int) -> bool:
+        vouched = self._hosted.vouched
+        return vouched is not None and vouched.from_ms <= at_ms < vouched.until_ms
+
+    async def _stake(self, owner: bytes) -> int:
+        """Units at stake with the owner, asked once a minute."""
+        now = self._clock.monotonic_ms()
+        if self._staked is not None and now - self._staked[1] < FRESH_MS:
+            return self._staked[0]
+        try:
+            self._staked = await self._hosted.stake_of(owner), now
+        except Unavailable:
+            if self._staked is None or now - self._staked[1] >= COUNTS_MS:
+                raise
+        return self._staked[0]
