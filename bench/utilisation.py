@@ -33,6 +33,7 @@ from nacl.signing import SigningKey
 from bench._network import lag_result
 from bench._nodes import Ground, Node, Spec, joined
 from bench._owners import Change, Machine, machines, read_pods
+from fallow.adapters.memory.budgets import MemoryBudgetStore
 from fallow.adapters.memory.checks import MemoryCheckStore
 from fallow.adapters.memory.decisions import MemoryDecisionStore
 from fallow.adapters.memory.ingest import MemoryIngestStore
@@ -117,6 +118,7 @@ class World:
                 market=self.market,
                 checks=MemoryCheckStore(),
                 decisions=MemoryDecisionStore(),
+                budgets=MemoryBudgetStore(),
                 ledger=MemoryLedger(),
                 key=self.key,
             ),

@@ -10,12 +10,13 @@ import msgspec
 
 from fallow.adapters.memory.database import MemoryTransaction
 from fallow.domain.billing import HOUR_MS, MeterKey, cumulative_charge
+from fallow.domain.budgets import month_of
 from fallow.domain.chart import NETWORK, Credit, Kind, Purpose, _window_id, account_id
 from fallow.domain.checks import StartKey
 from fallow.domain.facts import LeaseAccepted, LeaseCheckpoint, LeaseSettled, NodeShown, UsageReceipt
 from fallow.domain.jobs import FINAL, Item, ItemState, Job, JobState
 from fallow.domain.leases import NETWORK_FAILED, PREEMPTED, Lease, LeaseState
-from fallow.domain.ledger import Balance
+from fallow.domain.ledger import POST_PENDING, Balance
 from fallow.domain.network_facts import RollAnswered, SeedDrawn
 from fallow.domain.reserve import TallyKey, halves
 from fallow.domain.verification import INCONCLUSIVE, OWN, PROVEN, VOUCHED, Standing, learned
@@ -41,6 +42,7 @@ class Invariants:
     def check(self) -> None:
         """Check all but what is new."""
         self._check_money()
+        self._check_budgets()
         self._check_decisions()
         self._check_meters()
         self._check_capacity()
@@ -90,6 +92,25 @@ class Invariants:
             kept = balances.get(account_id(Purpose.UNBACKED, credit, owner), Balance())
             assert kept.credits_posted - kept.debits_posted == unbacked[owner, credit]
         assert network + provided + unbacked.total() == sum(owed.values())
+
+    def _check_budgets(self) -> None:
+        """What counts as spent is what the ledger says of the month, and nothing is reserved beyond the budget."""
+        for owner in self.world.buyers:
+            view = self.world.budget_of(owner)
+            assert view.spent_microusd == self._spent_in_month(owner)
+            bound = view.spent_microusd + view.reserved_microusd
+            if view.budget_microusd is not None:
+                assert bound <= max(view.budget_microusd, self.world.bound.get(owner, bound))
+            self.world.bound[owner] = bound
+
+    def _spent_in_month(self, owner: bytes) -> int:
+        wallets = {account_id(Purpose.WALLET, credit, owner) for credit in Credit}
+        spent, back = 0, {Kind.REFUND.value, Kind.RETURNED.value}
+        for entry in self.world.ledger.log.values():
+            if month_of(entry.created_ms) == month_of(self.world.now):
+                spent += entry.amount * (entry.debit in wallets and bool(entry.flags & POST_PENDING))
+                spent -= entry.amount * (entry.credit in wallets and entry.code in back)
+        return spent
 
     def _check_decisions(self) -> None:
         """What the network will sign says of each lease what the ledger moved for it, and of each node what it is."""

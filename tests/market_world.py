@@ -16,10 +16,12 @@ from typing import Any, cast
 
 import msgspec
 
+from fallow.adapters.memory.budgets import MemoryBudgetStore
 from fallow.adapters.memory.checks import MemoryCheckStore
 from fallow.adapters.memory.database import MemoryTransaction
 from fallow.adapters.memory.decisions import MemoryDecisionStore
 from fallow.adapters.memory.ledger import MemoryLedger
+from fallow.domain import calls
 from fallow.domain.batches import seal_batch
 from fallow.domain.billing import FeePolicy
 from fallow.domain.chart import NETWORK, Credit, Kind, Purpose, account_id, accounts_of, fund, network_accounts
@@ -36,18 +38,21 @@ from fallow.domain.facts import (
     UsageReceipt,
 )
 from fallow.domain.fees import Fees
+from fallow.domain.identity import address, address_text
 from fallow.domain.jobs import Needs
 from fallow.domain.ledger import transfer
 from fallow.domain.orders import Order
 from fallow.domain.records import Body, Record, make_record
 from fallow.domain.resources import Resources, Terms
 from fallow.domain.verification import CONFIRMED, TRUSTED_AFTER, learned
+from fallow.domain.views.money import BudgetView
 from fallow.ports.ingest_store import LoggedBatch
 from fallow.services.market.brain import Brain
 from fallow.services.market.inputs import Input, Submission, Waiting
 from fallow.services.market.money import Cashier
 from fallow.services.market.rounds import Rounds
 from fallow.services.market.seeds import Seeds
+from fallow.services.settle.budgets import Budgets
 from tests.market_invariants import DAY_MS, Invariants
 from tests.market_twins import START, TERM, Answer, Db, Enrolled, Log, Node, Sent, Store, finish
 
@@ -82,8 +87,10 @@ class World:
         self.db, self.store, self.log, self.sent = Db(), Store(), Log(), Sent()
         self.registry = Enrolled(self.nodes, lines)
         self.checks, self.decisions = MemoryCheckStore(), MemoryDecisionStore()
-        self.ledger = MemoryLedger()
+        self.ledger, self.budgets = MemoryLedger(), MemoryBudgetStore()
         self.granted: Counter[bytes] = Counter()
+        self.bound: dict[bytes, int] = {}
+        """What each account with a budget spent of it and has reserved, as it was last seen."""
         self.fees_funded = 0
         self.reserve_funded = 0
         self.cancels: list[tuple[str, Answer]] = []
@@ -129,7 +136,7 @@ class World:
             log_store=cast("Any", self.log),
             decisions=cast("Any", self.decisions),
             registry=cast("Any", self.registry),
-            cashier=Cashier(cast("Any", self.ledger)),
+            cashier=Cashier(cast("Any", self.ledger), self.budgets),
             outbound=cast("Any", self.sent),
         )
         finish(self.rounds._load(cast("Any", MemoryTransaction())))
@@ -227,6 +234,27 @@ class World:
         )
         assert all(result.ok for result in finish(self.ledger.post(MemoryTransaction(), [entry], self.now)))
         self.granted[account] += amount
+        self.ask(lambda brain, now: brain.funded(now, account=account))
+
+    def budget(self, account: bytes, microusd: int | None) -> BudgetView:
+        """An account says what it may spend a month."""
+        request = calls.money.SetBudget(
+            account=address_text(account), budget=calls.money.MonthlyBudget(budget_microusd=microusd)
+        )
+        return finish(self._budgets().set(request))
+
+    def budget_of(self, account: bytes) -> BudgetView:
+        return finish(self._budgets().show(calls.base.AccountRef(account=address_text(account))))
+
+    def _budgets(self) -> Budgets:
+        """Settle's own process, whose connection to the database does not fail when the market's does."""
+        bus: Any = self
+        return Budgets(bus=bus, clock=bus, database=cast("Any", Db()), ledger=self.ledger, store=self.budgets)
+
+    async def publish(self, subject: str, data: bytes) -> None:
+        """What settle says the market hears."""
+        assert subject == calls.money.CREDITED
+        account = address(data.decode())
         self.ask(lambda brain, now: brain.funded(now, account=account))
 
     def ban(self, *banned: bytes) -> None:

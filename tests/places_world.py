@@ -15,6 +15,7 @@ from nacl.signing import SigningKey
 
 import fallow.verticals.storage.control
 from fallow.adapters.memory.bus import MemoryBus, MemoryHub
+from fallow.adapters.postgres.budgets import PostgresBudgetStore
 from fallow.adapters.postgres.database import PostgresDatabase, open_database
 from fallow.adapters.postgres.decisions import PostgresDecisionStore
 from fallow.adapters.postgres.ingest import PostgresIngestStore
@@ -231,6 +232,7 @@ class World:
             database=database,
             ledger=self.ledger,
             store=PostgresSubscriptionStore(),
+            budgets=PostgresBudgetStore(),
             decisions=PostgresDecisionStore(),
             fees=self.fees,
             epoch_ms=86_400_000,

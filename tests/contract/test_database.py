@@ -146,7 +146,11 @@ async def test_integers_survive_the_database(postgres_dsn: str, number: int) -> 
 async def test_migrations_are_applied_once_and_in_order(postgres_dsn: str) -> None:
     async with open_database(postgres_dsn) as database:
         assert await migrate(database, STEPS) == ["demo/0001_a.sql"]
-        assert await migrate(database, MORE, builtin("ledger")) == ["demo/0002_b.sql", "ledger/0001_ledger.sql"]
+        assert await migrate(database, MORE, builtin("ledger")) == [
+            "demo/0002_b.sql",
+            "ledger/0001_ledger.sql",
+            "ledger/0002_budget.sql",
+        ]
         assert await migrate(database, MORE, builtin("ledger")) == []
         with pytest.raises(Conflict) as error:
             await migrate(database, STEPS)

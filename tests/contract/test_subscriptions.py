@@ -11,11 +11,13 @@ from typing import Any, cast
 
 import pytest
 
+from fallow.adapters.memory.budgets import MemoryBudgetStore
 from fallow.adapters.memory.bus import MemoryBus, MemoryHub
 from fallow.adapters.memory.database import MemoryDatabase
 from fallow.adapters.memory.decisions import MemoryDecisionStore
 from fallow.adapters.memory.ledger import MemoryLedger
 from fallow.adapters.memory.subscriptions import MemorySubscriptionStore
+from fallow.adapters.postgres.budgets import PostgresBudgetStore
 from fallow.adapters.postgres.database import open_database
 from fallow.adapters.postgres.decisions import PostgresDecisionStore
 from fallow.adapters.postgres.ledger import PostgresLedger
@@ -29,13 +31,15 @@ from fallow.domain.fees import Fees, FeeWord
 from fallow.domain.identity import address_text
 from fallow.domain.ledger import Result, Transfer
 from fallow.domain.subscriptions import RETRY_MS, Price, subscription_key
-from fallow.domain.views.money import SubscriptionView
+from fallow.domain.views.money import BudgetView, SubscriptionView
+from fallow.ports.budgets import BudgetStore
 from fallow.ports.database import Database, Transaction
 from fallow.ports.ledger import Ledger
 from fallow.ports.subscription_store import SubscriptionStore
+from fallow.services.settle.budgets import Budgets
 from fallow.services.settle.posting import RACES_MAX, Misposted
 from fallow.services.settle.subscriptions import Subscriptions
-from fallow.services.settle.wallets import spendable
+from fallow.services.settle.wallets import wallet
 from tests.unit.fake_network import HandClock
 
 BUYER, PAYEE, OTHER = b"a" * 20, b"p" * 20, b"q" * 20
@@ -47,10 +51,10 @@ COPIES = 4
 class World:
     """Copies of the service on one database."""
 
-    def __init__(self, database: Database, ledger: Ledger, store: SubscriptionStore) -> None:
+    def __init__(self, database: Database, ledger: Ledger, store: SubscriptionStore, budgets: BudgetStore) -> None:
         self.clock = HandClock()
         self.database, self.ledger = database, ledger
-        self.store, self.grants = store, 0
+        self.store, self.budgets, self.grants = store, budgets, 0
         self.fees = Fees(FeePolicy(100_000, 0))
         self.copies = [self.served_by(ledger) for _ in range(COPIES)]
         self.service = self.copies[0]
@@ -63,6 +67,7 @@ class World:
             database=self.database,
             ledger=ledger,
             store=self.store,
+            budgets=self.budgets,
             decisions=MemoryDecisionStore() if memory else PostgresDecisionStore(),
             fees=self.fees,
             epoch_ms=86_400_000,
@@ -105,16 +110,33 @@ class World:
             balance = (await self.ledger.balances(tx, [id_]))[id_]
         return balance.credits_posted - balance.debits_posted
 
+    async def budget(self, microusd: int | None) -> BudgetView:
+        wanted = calls.money.MonthlyBudget(budget_microusd=microusd)
+        return await self.budgets_of().set(calls.money.SetBudget(account=address_text(BUYER), budget=wanted))
+
+    def budgets_of(self) -> Budgets:
+        return Budgets(
+            bus=MemoryBus(MemoryHub()),
+            clock=self.clock,
+            database=self.database,
+            ledger=self.ledger,
+            store=self.budgets,
+        )
+
+    async def spent(self) -> tuple[int, int, bool]:
+        view = await self.budgets_of().show(calls.base.AccountRef(account=address_text(BUYER)))
+        return view.spent_microusd, view.reserved_microusd, view.reached
+
     async def spendable(self) -> int:
         async with self.database.transaction() as tx:
-            return sum((await spendable(tx, self.ledger, BUYER)).values())
+            return sum((await wallet(tx, self.ledger, BUYER)).available.values())
 
 
 @asynccontextmanager
 async def on_postgres(dsn: str) -> AsyncIterator[World]:
     async with open_database(dsn, pool_size=10) as database:
         await migrate(database, builtin("ledger"), builtin("settle"), builtin("outbox"))
-        yield World(database, PostgresLedger(), PostgresSubscriptionStore())
+        yield World(database, PostgresLedger(), PostgresSubscriptionStore(), PostgresBudgetStore())
 
 
 @pytest.fixture
@@ -125,7 +147,7 @@ async def postgres_world(postgres_dsn: str) -> AsyncIterator[World]:
 
 @pytest.fixture
 def memory_world() -> World:
-    return World(MemoryDatabase(), MemoryLedger(), MemorySubscriptionStore())
+    return World(MemoryDatabase(), MemoryLedger(), MemorySubscriptionStore(), MemoryBudgetStore())
 
 
 @pytest.fixture(params=["memory", "postgres"])
@@ -361,3 +383,65 @@ async def test_a_database_that_fails_ends_no_subscription(memory_world: World) -
     assert (await memory_world.show()).state == "active"
     assert await memory_world.service.roll_one()
     assert (await memory_world.show()).window == 1
+
+
+async def test_copies_that_reserve_at_once_stay_within_the_accounts_budget(world: World) -> None:
+    await world.pay_in(COPIES * LIMIT)
+    await world.budget(2 * LIMIT)
+
+    async def subscribe(copy: Subscriptions, number: int) -> str:
+        request = calls.subscriptions.Subscribe(
+            id=f"{number:032x}",
+            account=address_text(BUYER),
+            vertical="storage",
+            tariff={"bytes": Price(microusd=1)},
+            limit_microusd=LIMIT,
+            window_ms=WINDOW_MS,
+        )
+        try:
+            return (await copy.open(request)).state
+        except InsufficientFunds as refused:
+            return refused.code
+
+    outcomes = await asyncio.gather(*(subscribe(copy, number) for number, copy in enumerate(world.copies)))
+    assert sorted(outcomes) == ["account.budget"] * (COPIES - 2) + ["active"] * 2
+    assert await world.spent() == (0, 2 * LIMIT, False)
+
+
+async def test_one_that_meets_the_accounts_budget_waits_until_it_is_raised(world: World) -> None:
+    await world.pay_in(4 * LIMIT)
+    await world.budget(2 * LIMIT - 1)
+    await world.report(await world.open(), LIMIT)
+    world.clock.advance(WINDOW_MS)
+    assert await _rolled(world.service, 2) == 0
+    met = await world.show()
+    assert (met.state, met.reason, met.settled_microusd) == ("suspended", "account.budget", LIMIT)
+    assert await world.spent() == (LIMIT, 0, True)
+    await world.budget(2 * LIMIT)
+    await world.service.resume(BUYER)
+    assert ((await world.show()).state, await world.spent()) == ("active", (LIMIT, LIMIT, False))
+
+
+async def test_one_that_met_the_budget_goes_on_in_the_next_month(world: World) -> None:
+    await world.pay_in(4 * LIMIT)
+    await world.budget(LIMIT)
+    await world.report(await world.open(), 1)
+    world.clock.advance(WINDOW_MS)
+    assert await _rolled(world.service, 2) == 0
+    assert ((await world.show()).state, await world.spent()) == ("suspended", (1, 0, True))
+    world.clock.advance(31 * 86_400_000)
+    assert await _rolled(world.service, 2) == 0
+    assert ((await world.show()).state, await world.spent()) == ("active", (0, LIMIT, False))
+
+
+async def test_a_budget_that_is_lowered_takes_nothing_back(world: World) -> None:
+    await world.pay_in(4 * LIMIT)
+    name = await world.open()
+    shown = await world.budget(0)
+    assert (shown.budget_microusd, shown.reserved_microusd) == (0, LIMIT)
+    assert (await world.report(name, LIMIT)).state == "active"
+    with pytest.raises(InsufficientFunds, match="for 1970-01, 0 micro-US-dollars, leaves 0"):
+        await world.open(2)
+    world.clock.advance(WINDOW_MS)
+    assert await _rolled(world.service, 2) == 0
+    assert ((await world.show()).reason, await world.spent()) == ("account.budget", (LIMIT, 0, True))

@@ -20,6 +20,7 @@ from playwright.async_api import Download, FilePayload, Page, Route, expect
 
 from fallow import AsyncClient
 from fallow.bootstrap.http_server import serving
+from fallow.domain import calls
 from fallow.domain.errors import NotAllowed
 from fallow.domain.identity import address_text
 from fallow.domain.orders import Order
@@ -489,6 +490,29 @@ async def test_what_was_spent_by_day_is_what_the_ledger_has_of_jobs_and_of_the_m
         await expect(page.get_by_text("fallow run script.py")).to_be_visible()
 
 
+async def test_the_accounts_budget_is_set_where_the_bills_are_by_whose_key_may(signed: Signed) -> None:
+    keys = signed.network.keys
+    async with browser() as running, tab(running, signed.url) as page:
+        await page.goto("/bills")
+        await enter(page, BUYER_KEY)
+        budget = page.get_by_role("region", name="Budget of a month")
+        await expect(budget).to_contain_text("No budget is set. Spent in 1970-01 (UTC): 0.00 USD; reserved: 0.00 USD.")
+        await expect(budget).to_contain_text("fallow account budget 50")
+        await expect(budget.get_by_role("button")).to_have_count(0)
+        keys[BUYER_KEY] = msgspec.structs.replace(keys[BUYER_KEY], scopes=["buy", "withdraw"])
+        await sign_out(page)
+        await page.goto("/bills")
+        await enter(page, BUYER_KEY)
+        await budget.get_by_label("At most in a calendar month (USD)").fill("50.25")
+        await budget.get_by_role("button", name="Set the budget").click()
+        await expect(budget).to_contain_text(
+            "Of 50.25 USD for 1970-01 (UTC), 0.00 USD are spent and 0.00 USD reserved."
+        )
+        assert await barriers(page) == []
+        await budget.get_by_role("button", name="No budget").click()
+        await expect(budget).to_contain_text("No budget is set.")
+
+
 async def test_an_error_is_told_in_japanese_and_what_the_network_says_in_english_is_marked_as_such(
     signed: Signed,
 ) -> None:
@@ -677,6 +701,9 @@ async def test_every_page_can_be_used_by_everybody(signed: Signed, look: str, op
         failure_code="alerts.mail",
         failure="it did",
     )
+    signed.network.keys[BUYER_KEY] = msgspec.structs.replace(signed.network.keys[BUYER_KEY], scopes=["buy", "withdraw"])
+    bound = calls.money.MonthlyBudget(budget_microusd=50_000_000)
+    await signed.network.budgets.set(calls.money.SetBudget(account=BUYER, budget=bound))
     async with browser() as running, tab(running, signed.url, others=(f"blob:{signed.url}",), **options) as page:
         await page.goto("/sign-in")
         await usable(page, f"{look}-sign-in")

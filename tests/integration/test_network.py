@@ -22,6 +22,7 @@ from fallow.adapters.nats.permissions import inbox_prefix
 from fallow.agent.identity import NodeKey
 from fallow.domain.billing import FeePolicy, cumulative_charge
 from fallow.domain.calls.nodes import Join, join_message
+from fallow.domain.calls.subscriptions import OpenSubscription
 from fallow.domain.chart import Kind, Purpose
 from fallow.domain.delegations import delegation_text
 from fallow.domain.errors import Conflict, InsufficientFunds, InvalidInput, NotAllowed, NotFound
@@ -326,6 +327,27 @@ async def test_a_budget_is_a_cap(net: Net) -> None:
     assert job.reason == "buyer.budget"
     assert job.owed_microusd <= 243_000
     assert not any((await net.buyer.balance()).reserved.values())
+
+
+async def test_an_accounts_budget_bounds_jobs_and_metered_use_together(net: Net) -> None:
+    """Market and settlement reserve for the same account, each in a process of its own."""
+    buyer = await net.new_buyer(usd=10)
+    assert (await buyer.client.set_budget(300_000)).reserved_microusd == 0
+    metered = OpenSubscription(id=fresh_id(), vertical="storage", limit_microusd=200_000)
+    await buyer.client.subscribe(metered)
+    order = await net.order([QUICK], client=buyer.client)  # it sets 120 s aside: 240,000 micro-US-dollars
+    with pytest.raises(InsufficientFunds) as caught:
+        await buyer.client.submit(order)
+    assert (caught.value.code, "leaves 100000" in caught.value.message) == ("account.budget", True)
+    assert (await buyer.client.set_budget(440_000)).reserved_microusd == 200_000
+    await buyer.client.submit(order)
+    job = await buyer.client.wait(order.id)
+    other = OpenSubscription(id=fresh_id(), vertical="storage", limit_microusd=240_001)
+    with pytest.raises(InsufficientFunds, match="budget"):
+        await buyer.client.subscribe(other)
+    await buyer.client.unsubscribe(metered.id)
+    shown = await buyer.client.budget()
+    assert (job.state, shown.spent_microusd, shown.reserved_microusd) == ("done", job.owed_microusd, 0)
 
 
 async def test_a_price_that_nobody_takes(net: Net) -> None:

@@ -312,6 +312,12 @@ class MarketMachine(RuleBasedStateMachine):
         self.world.grant(self.world.buyers[pick % 2], amount, credit)
         self.then(later)
 
+    @rule(pick=PICK, microusd=st.sampled_from([None, 0, 300, 1500, 40_000]), later=LATER)
+    def set_budget(self, pick: int, microusd: int | None, later: bool) -> None:
+        """Raised, lowered below what is spent, or ended, whenever the buyer likes."""
+        self.world.budget(self.world.buyers[pick % 2], microusd)
+        self.then(later)
+
     @rule(amount=st.sampled_from([1, 30_000, 10**6]), later=LATER)
     def fund(self, amount: int, later: bool) -> None:
         self.world.fund(amount)
@@ -334,7 +340,7 @@ class MarketMachine(RuleBasedStateMachine):
 
     # Time and trouble
 
-    @rule(ms=st.sampled_from([1, 250, 2000, 4999, 5000, 9999, 31_000, 80_000]), later=LATER)
+    @rule(ms=st.sampled_from([1, 250, 2000, 4999, 5000, 9999, 31_000, 80_000, 31 * 86_400_000]), later=LATER)
     def wait(self, ms: int, later: bool) -> None:
         self.world.wait(ms)
         self.then(later)
@@ -365,6 +371,7 @@ class MarketMachine(RuleBasedStateMachine):
         world.fund(10**12)
         for account in world.buyers:
             world.grant(account, 10**12)
+            world.budget(account, None)
         for node in world.nodes:
             world.reboot(node)
             world.prove(node)

@@ -15,6 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from fallow.adapters.memory.budgets import MemoryBudgetStore
 from fallow.adapters.memory.bus import MemoryBus, MemoryHub
 from fallow.adapters.memory.database import MemoryDatabase
 from fallow.adapters.memory.decisions import MemoryDecisionStore
@@ -23,6 +24,7 @@ from fallow.adapters.memory.subscriptions import MemorySubscriptionStore
 from fallow.domain import calls
 from fallow.domain.batches import split_batch
 from fallow.domain.billing import Charge, FeePolicy, cumulative_charge
+from fallow.domain.budgets import month_of
 from fallow.domain.chart import NETWORK, Credit, Purpose, account_id, accounts_of, grant, network_accounts
 from fallow.domain.epochs.lines import LineKey, Tally
 from fallow.domain.epochs.reading import Filed
@@ -30,9 +32,11 @@ from fallow.domain.epochs.subscribing import Subscribed
 from fallow.domain.errors import Conflict, FallowError, InsufficientFunds, NotFound
 from fallow.domain.fees import Fees
 from fallow.domain.identity import address, address_text
+from fallow.domain.ledger import POST_PENDING
 from fallow.domain.records import Record
 from fallow.domain.subscriptions import RETRY_MS, Price, subscription_key
-from fallow.domain.views.money import SubscriptionView
+from fallow.domain.views.money import BudgetView, SubscriptionView
+from fallow.services.settle.budgets import Budgets
 from fallow.services.settle.subscriptions import Subscriptions
 from tests.epoch_files import Node
 from tests.unit.fake_network import HandClock
@@ -56,17 +60,26 @@ class SubscriptionMachine(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.clock = HandClock()
         self.database, self.ledger, self.store = MemoryDatabase(), MemoryLedger(), MemorySubscriptionStore()
-        self.decisions = MemoryDecisionStore()
+        self.decisions, self.budgets = MemoryDecisionStore(), MemoryBudgetStore()
         self.service = Subscriptions(
             bus=MemoryBus(MemoryHub()),
             clock=self.clock,
             database=self.database,
             ledger=self.ledger,
             store=self.store,
+            budgets=self.budgets,
             decisions=self.decisions,
             fees=Fees(FEE),
             epoch_ms=3_600_000,
         )
+        self.budgets_of = Budgets(
+            bus=MemoryBus(MemoryHub()),
+            clock=self.clock,
+            database=self.database,
+            ledger=self.ledger,
+            store=self.budgets,
+        )
+        self.bound: dict[bytes, int] = {}
         self.do(self._open_accounts())
         self.grants = 0
         self.asked: dict[str, calls.subscriptions.Subscribe] = {}
@@ -122,7 +135,7 @@ class SubscriptionMachine(RuleBasedStateMachine):
             window_ms=WINDOW_MS,
         )
         before = self.spendable(buyer)
-        if before < limit:
+        if before < limit or not self.within_budget(buyer, limit):
             with pytest.raises(InsufficientFunds):
                 self.do(self.service.open(request))
             return
@@ -148,7 +161,7 @@ class SubscriptionMachine(RuleBasedStateMachine):
         self.said[name][key] = quantity
         self.shown[name] = view
 
-    @rule(ms=st.sampled_from([1, 4000, WINDOW_MS, 3 * WINDOW_MS]))
+    @rule(ms=st.sampled_from([1, 4000, WINDOW_MS, 3 * WINDOW_MS, 31 * 86_400_000]))
     def time_passes(self, ms: int) -> None:
         self.clock.advance(ms)
         self.roll()
@@ -166,12 +179,23 @@ class SubscriptionMachine(RuleBasedStateMachine):
             self.roll()
         for name, view in self.shown.items():
             if view.state == "suspended":
-                assert self.spendable(address(self.asked[name].account)) < view.limit_microusd
+                buyer, limit = address(self.asked[name].account), view.limit_microusd
+                assert self.spendable(buyer) < limit or not self.within_budget(buyer, limit)
 
     @rule(which=PICK)
     def close(self, which: int) -> None:
         if len(self.asked) > 2:
             self.close_one(self.pick(which))
+
+    @rule(who=PICK, microusd=st.sampled_from([None, 0, 400, 5500, 12_000]))
+    def set_budget(self, who: int, microusd: int | None) -> None:
+        """Raised, lowered below what is spent, or ended: it holds for what is reserved from now on."""
+        buyer = BUYERS[who % 2]
+        wanted = calls.money.MonthlyBudget(budget_microusd=microusd)
+        self.do(self.budgets_of.set(calls.money.SetBudget(account=address_text(buyer), budget=wanted)))
+        if who % 3:
+            self.do(self.service.resume(buyer))
+            self.look()
 
     # Hostile twins
 
@@ -256,6 +280,24 @@ class SubscriptionMachine(RuleBasedStateMachine):
             assert sum(wallet.debits_pending for wallet in wallets) == sum(active)
         assert all(0 <= view.left_microusd <= view.limit_microusd for view in self.shown.values())
 
+    @invariant()
+    def nothing_is_reserved_beyond_the_budget(self) -> None:
+        """What counts as spent is what the ledger says of this month."""
+        if not hasattr(self, "runner"):
+            return
+        for buyer in BUYERS:
+            view = self.budget(buyer)
+            wallets = {account_id(Purpose.WALLET, credit, buyer) for credit in Credit}
+            assert view.spent_microusd == sum(
+                one.amount
+                for one in self.ledger.log.values()
+                if one.debit in wallets and one.flags & POST_PENDING and self.in_month(one.created_ms)
+            )
+            bound = view.spent_microusd + view.reserved_microusd
+            if view.budget_microusd is not None:
+                assert bound <= max(view.budget_microusd, self.bound.get(buyer, bound))
+            self.bound[buyer] = bound
+
     def everything_is_paid(self) -> None:
         due: Counter[bytes] = Counter()
         for name in self.asked:
@@ -290,6 +332,17 @@ class SubscriptionMachine(RuleBasedStateMachine):
         assert paid == self.posted(Purpose.FEE, NETWORK) + self.posted(Purpose.RESERVE, NETWORK)
 
     # Helpers
+
+    def budget(self, buyer: bytes) -> BudgetView:
+        return self.do(self.budgets_of.show(calls.base.AccountRef(account=address_text(buyer))))
+
+    def within_budget(self, buyer: bytes, more: int) -> bool:
+        view = self.budget(buyer)
+        bound = view.spent_microusd + view.reserved_microusd
+        return view.budget_microusd is None or bound + more <= view.budget_microusd
+
+    def in_month(self, ms: int) -> bool:
+        return month_of(ms) == month_of(self.clock.now_ms())
 
     def pick(self, which: int) -> str:
         return sorted(self.asked)[which % len(self.asked)]

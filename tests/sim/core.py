@@ -16,6 +16,7 @@ from unittest.mock import patch
 from nacl.bindings import crypto_box, crypto_scalarmult_base
 from nacl.signing import SigningKey
 
+from fallow.adapters.memory.budgets import MemoryBudgetStore
 from fallow.adapters.memory.checks import MemoryCheckStore
 from fallow.adapters.memory.database import MemoryTransaction
 from fallow.adapters.memory.decisions import MemoryDecisionStore
@@ -72,11 +73,12 @@ class Truth(NamedTuple):
     checks: MemoryCheckStore
     decisions: MemoryDecisionStore
     ledger: MemoryLedger
+    budgets: MemoryBudgetStore
     key: SigningKey
 
     def rows(self) -> dict[str, int]:
         """How many rows each table has."""
-        stores = (self.ingest, self.registry, self.market, self.checks, self.decisions, self.ledger)
+        stores = (self.ingest, self.registry, self.market, self.checks, self.decisions, self.ledger, self.budgets)
         return {
             f"{type(store).__name__}.{name}": len(table)
             for store in stores
@@ -301,7 +303,7 @@ class Core(Process):
             "clock": clock,
             "database": _Connection(self, truth.database, self._chance),
         }
-        cashier, vault = Cashier(truth.ledger), _SimVault(bytes(32))
+        cashier, vault = Cashier(truth.ledger, truth.budgets), _SimVault(bytes(32))
         seeds = Seeds(
             net=NET,
             secret=CHECK_SECRET,

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, cast
 
+from fallow.adapters.postgres.budgets import PostgresBudgetStore
 from fallow.adapters.postgres.checks import PostgresCheckStore
 from fallow.adapters.postgres.database import PostgresDatabase
 from fallow.adapters.postgres.decisions import PostgresDecisionStore
@@ -272,6 +273,6 @@ class SqlWorld:
             log_store=PostgresIngestStore(),
             decisions=PostgresDecisionStore(),
             registry=PostgresRegistryStore(),
-            cashier=Cashier(PostgresLedger()),
+            cashier=Cashier(PostgresLedger(), PostgresBudgetStore()),
             outbound=cast("Any", self.sent),
         )

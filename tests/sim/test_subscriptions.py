@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from fallow.adapters.memory.bus import MemoryBus, MemoryHub
+from fallow.adapters.postgres.budgets import PostgresBudgetStore
 from fallow.adapters.postgres.database import PostgresDatabase, open_database
 from fallow.adapters.postgres.decisions import PostgresDecisionStore
 from fallow.adapters.postgres.ledger import PostgresLedger
@@ -64,6 +65,7 @@ class World:
                 database=cast("Any", self.database),
                 ledger=PostgresLedger(),
                 store=PostgresSubscriptionStore(),
+                budgets=PostgresBudgetStore(),
                 decisions=PostgresDecisionStore(),
                 fees=Fees(FeePolicy(100_000, 0)),
                 epoch_ms=86_400_000,

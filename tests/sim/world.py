@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from nacl.signing import SigningKey
 
+from fallow.adapters.memory.budgets import MemoryBudgetStore
 from fallow.adapters.memory.checks import MemoryCheckStore
 from fallow.adapters.memory.decisions import MemoryDecisionStore
 from fallow.adapters.memory.ingest import MemoryIngestStore
@@ -107,6 +108,7 @@ class World:
             MemoryCheckStore(),
             MemoryDecisionStore(),
             MemoryLedger(),
+            MemoryBudgetStore(),
             SigningKey(bytes(32)),
         )
         names = ["core0", "core1"][: self.chance.choice((1, 1, 2))]

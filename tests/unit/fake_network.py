@@ -17,8 +17,10 @@ from nacl.signing import SigningKey
 
 from fallow.adapters.archive import StoreArchive, memory_archive
 from fallow.adapters.memory.blobs import MemoryBlobs
+from fallow.adapters.memory.budgets import MemoryBudgetStore
 from fallow.adapters.memory.bus import MemoryBus, MemoryHub
 from fallow.adapters.memory.database import MemoryDatabase
+from fallow.adapters.memory.ledger import MemoryLedger
 from fallow.adapters.memory.registry import MemoryRegistryStore
 from fallow.adapters.memory.sessions import MemorySessionStore
 from fallow.bootstrap.settings import CORE
@@ -45,6 +47,7 @@ from fallow.domain.views.keys import DelegationView, KeyView, TokenView
 from fallow.domain.views.market import AmountView, EndedView, MapView, MarketView, NodesOnDayView, SoldView
 from fallow.domain.views.money import (
     BalanceView,
+    BudgetView,
     EarningsView,
     PurseView,
     ReserveUseView,
@@ -66,6 +69,7 @@ from fallow.services.registry.fees import FeeSetting
 from fallow.services.registry.rules import Rules
 from fallow.services.registry.sessions import Sessions
 from fallow.services.registry.tariffs import TariffSetting
+from fallow.services.settle.budgets import Budgets
 from fallow.verticals.compute.plugin import VERTICAL
 from fallow.verticals.storage.core.lenders import GetLenders, LenderView
 from fallow.verticals.storage.core.questions import Evidence, Note
@@ -166,6 +170,13 @@ class FakeNetwork:
             clock=self.clock,
             database=self.database,
             store=self.enrolment,
+        )
+        self.budgets = Budgets(
+            bus=self.bus,
+            clock=self.clock,
+            database=self.database,
+            ledger=MemoryLedger(),
+            store=MemoryBudgetStore(),
         )
         self.rules = Rules(bus=self.bus, clock=self.clock, database=self.database, store=self.enrolment)
         self.subscribed: list[calls.subscriptions.Subscribe] = []
@@ -301,6 +312,8 @@ class FakeNetwork:
                 lambda ask: _soon(subscription_view(ask.account, ask.id)),
             ),
             calls.money.BALANCE: (calls.base.AccountRef, lambda ask: _soon(balance_view(ask.account))),
+            calls.money.BUDGET: (calls.base.AccountRef, self.budgets.show),
+            calls.money.SET_BUDGET: (calls.money.SetBudget, self.budgets.set),
             calls.money.STATEMENT: (calls.base.AccountRef, lambda _: _soon([])),
             calls.keys.KNOWN_ACCOUNT: (calls.base.AccountRef, lambda _: _soon({})),
             calls.money.GRANT: (
@@ -667,6 +680,18 @@ def subscription_view(account: str, id_: str = "5" * 32) -> SubscriptionView:
 
 def balance_view(account: str, granted: int = 5_000_000) -> BalanceView:
     return BalanceView(account=account, spendable={"granted": granted}, reserved={}, earned={})
+
+
+def budget_view() -> BudgetView:
+    """None is set, and nothing spent."""
+    return BudgetView(
+        month="2001-09",
+        ends_at=1_001_894_400_000,
+        budget_microusd=None,
+        spent_microusd=0,
+        reserved_microusd=0,
+        reached=False,
+    )
 
 
 def action_view(ask: calls.actions.Act) -> ActionView:

@@ -45,6 +45,7 @@ from tests.unit.fake_network import (
     PROVIDER,
     FakeNetwork,
     balance_view,
+    budget_view,
     fake_network,
     job_view,
     node_view,
@@ -84,16 +85,30 @@ def test_what_may_cost_a_provider() -> None:
 def test_what_a_buyer_should_know() -> None:
     job = msgspec.structs.replace
     running = job(job_view("1" * 32), reserved_microusd=6_000_000, budget_microusd=100, owed_microusd=80)
-    assert codes(buyer_alerts([running], balance_view("0x1"), NOW)) == ["balance.low", "job.budget"]
+    assert codes(buyer_alerts([running], balance_view("0x1"), budget_view(), NOW)) == ["balance.low", "job.budget"]
     cheaper = job(running, reserved_microusd=5_000_000, owed_microusd=79)
-    assert buyer_alerts([cheaper], balance_view("0x1"), NOW) == []
+    assert buyer_alerts([cheaper], balance_view("0x1"), budget_view(), NOW) == []
     ended = [
         job(job_view("2" * 32, "failed"), ended_at=NOW - 1, reason="buyer.budget"),
         job(job_view("3" * 32, "done"), ended_at=NOW - 1),
         job(job_view("4" * 32, "cancelled"), ended_at=NOW - 1, reason="buyer.cancelled"),
         job(job_view("5" * 32, "failed"), ended_at=NOW - TOLD_MS),
     ]
-    assert codes(buyer_alerts(ended, balance_view("0x1"), NOW)) == ["job.failed", "job.done"]
+    assert codes(buyer_alerts(ended, balance_view("0x1"), budget_view(), NOW)) == ["job.failed", "job.done"]
+
+
+def test_a_budget_is_told_of_at_four_fifths_and_where_it_ends() -> None:
+    def told(spent: int, *, reached: bool = False, budget: int | None = 100) -> list[Alert]:
+        view = msgspec.structs.replace(budget_view(), budget_microusd=budget, spent_microusd=spent, reached=reached)
+        return buyer_alerts([], balance_view("0x1"), view, NOW)
+
+    assert codes(told(79)) == codes(told(10**9, budget=None)) == []
+    assert codes(told(80)) == ["account.budget_near"]
+    assert codes(told(100)) == codes(told(95, reached=True)) == ["account.budget_near", "account.budget"]
+    assert codes(told(10, reached=True)) == ["account.budget"]
+    assert changes(told(80), told(100)) == ([told(100)[1]], []), "that it is near has not ended"
+    assert "2001-10-01 00:00 UTC" in sentence(told(100)[1], "ja")
+    assert sentence(told(80)[0], "en") == "0.00008 USD of the account's budget of 0.0001 USD for 2001-09 are spent."
 
 
 def test_each_is_told_when_it_begins_and_when_it_ends() -> None:

@@ -32,7 +32,7 @@ from fallow.sdk.signing import BuyerKey
 from tests.network import until
 from tests.unit import fake_network
 from tests.unit.canned_client import CannedClient
-from tests.unit.fake_network import BUYER, BUYER_KEY, OPERATOR, OPERATOR_KEY, OTHER_KEY, FakeNetwork
+from tests.unit.fake_network import BUYER, BUYER_KEY, OPERATOR, OPERATOR_KEY, OTHER_KEY, PROVIDER_KEY, FakeNetwork
 
 NODE = SigningKey(b"1" * 32)
 STRANGER = SigningKey(b"2" * 32)
@@ -101,6 +101,7 @@ async def test_the_public_part_needs_no_key(http: httpx2.AsyncClient) -> None:
 BUYERS_ROUTES = [
     ("GET", "/v1/account"),
     ("GET", "/v1/account/statement"),
+    ("GET", "/v1/account/budget"),
     ("GET", "/v1/subscriptions"),
     ("DELETE", f"/v1/subscriptions/{JOB}"),
     ("POST", "/v1/quotes"),
@@ -162,6 +163,27 @@ async def test_a_key_that_buys_or_operates_does_not_say_where_money_goes(http: h
     for secret in (BUYER_KEY, OPERATOR_KEY):
         refused(await http.post(path, headers=key(secret)), 403, "scope.missing")
     refused(await http.post(path), 401, "auth.missing")
+
+
+async def test_a_key_that_buys_does_not_say_how_much_may_be_spent(http: httpx2.AsyncClient) -> None:
+    """It is what the budget bounds. Whose key may set it sets that of its own account."""
+    wanted = {"budget_microusd": 50_000_000}
+    refused(await http.put("/v1/account/budget", headers=key(), json=wanted), 403, "scope.missing")
+    said = await http.put("/v1/account/budget", headers=key(PROVIDER_KEY), json=wanted)
+    assert (said.status_code, said.json()["budget_microusd"]) == (200, 50_000_000)
+    shown = (await http.get("/v1/account/budget", headers=key(PROVIDER_KEY))).json()
+    assert shown == {
+        "month": "1970-01",
+        "ends_at": 31 * 86_400_000,
+        "budget_microusd": 50_000_000,
+        "spent_microusd": 0,
+        "reserved_microusd": 0,
+        "reached": False,
+    }
+    assert (await http.get("/v1/account/budget", headers=key())).json()["budget_microusd"] is None
+    ended = await http.put("/v1/account/budget", headers=key(PROVIDER_KEY), json={"budget_microusd": None})
+    assert ended.json()["budget_microusd"] is None
+    refused(await http.put("/v1/account/budget", headers=key(PROVIDER_KEY), json={}), 400, "http.invalid")
 
 
 @pytest.mark.parametrize(("method", "path"), BUYERS_ROUTES)

@@ -19,6 +19,7 @@ from fallow.adapters.nats.dial import BusState
 from fallow.adapters.nats.kick import kick
 from fallow.adapters.nats.permissions import INBOX_ROOT, Permissions, Refusal, inbox_prefix, node_permissions
 from fallow.adapters.nats.server_config import NETWORK_ACCOUNT
+from fallow.adapters.postgres.budgets import PostgresBudgetStore
 from fallow.adapters.postgres.checks import PostgresCheckStore
 from fallow.adapters.postgres.database import PostgresDatabase, open_database
 from fallow.adapters.postgres.decisions import PostgresDecisionStore
@@ -299,7 +300,7 @@ def _sealer(ground: Ground) -> Sealer:
 
 def _market(ground: Ground, data: Path) -> tuple[Rounds, Market]:
     settings, store, registry = ground.settings, PostgresMarketStore(), PostgresRegistryStore()
-    cashier, vault = Cashier(PostgresLedger()), Vault(ground.keys.custody_seed)
+    cashier, vault = Cashier(PostgresLedger(), PostgresBudgetStore()), Vault(ground.keys.custody_seed)
     checks, verticals = PostgresCheckStore(), load_verticals()
     seeds = Seeds(
         net=ground.place.net,

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from fallow.adapters.postgres.budgets import PostgresBudgetStore
 from fallow.adapters.postgres.burn_store import PostgresBurnStore
 from fallow.adapters.postgres.chain_store import PostgresChainStore
 from fallow.adapters.postgres.decisions import PostgresDecisionStore
@@ -27,6 +28,7 @@ from fallow.bootstrap.settling import open_archive
 from fallow.domain import calls
 from fallow.domain.billing import HOUR_MS
 from fallow.ports.rpc import Empty, serve
+from fallow.services.settle.budgets import Budgets
 from fallow.services.settle.burns import Burns
 from fallow.services.settle.chain_events import ChainEvents
 from fallow.services.settle.payouts import Payouts
@@ -53,6 +55,7 @@ async def settling_role(ground: Ground, data: Path) -> AsyncIterator[None]:
         ground.watch(measures.engine)
         ground.watch(copy_age(backups_of(ground.settings)))
         await stack.enter_async_context(_subscriptions(ground).running())
+        await stack.enter_async_context(_budgets(ground).running())
         await stack.enter_async_context(_withdrawals(ground).running())
         await stack.enter_async_context((await _payouts(ground, data)).running())
         await stack.enter_async_context(_burns(ground).running())
@@ -70,9 +73,20 @@ def _subscriptions(ground: Ground) -> Subscriptions:
         database=ground.database,
         ledger=PostgresLedger(),
         store=PostgresSubscriptionStore(),
+        budgets=PostgresBudgetStore(),
         decisions=PostgresDecisionStore(),
         fees=ground.fees,
         epoch_ms=ground.settings.epoch_hours * HOUR_MS,
+    )
+
+
+def _budgets(ground: Ground) -> Budgets:
+    return Budgets(
+        bus=ground.bus,
+        clock=ground.clock,
+        database=ground.database,
+        ledger=PostgresLedger(),
+        store=PostgresBudgetStore(),
     )
 
 

@@ -19,6 +19,7 @@ from fallow.domain.identity import address, address_text, node_id
 app = App(name="account", help="Keep your account's key yourself, take nodes as your own, say where earnings go.")
 app.command("fallow.cli.account_payout:payout", name="payout", help="Show or change where an account's earnings go.")
 app.command("fallow.cli.account_alerts:alerts", name="alerts", help="Show your alerts, and where you are told of them.")
+app.command("fallow.cli.account_budget:budget", name="budget", help="Show or set what your account may spend a month.")
 app.command("fallow.cli.account_backup:backup", name="backup", help="Write the account's key into an encrypted file.")
 app.command("fallow.cli.account_backup:restore", name="restore", help="Take an account's key out of a backup.")
 

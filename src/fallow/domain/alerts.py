@@ -13,7 +13,7 @@ import msgspec
 
 from fallow.domain.jobs import BUYER_CANCELLED, JobState
 from fallow.domain.views.jobs import JobView
-from fallow.domain.views.money import BalanceView
+from fallow.domain.views.money import BalanceView, BudgetView
 from fallow.domain.views.nodes import OwnNodeView
 from fallow.domain.views.payouts import PayeeView
 
@@ -54,12 +54,12 @@ def provider_alerts(nodes: Iterable[OwnNodeView], payee: PayeeView | None, now: 
     return found
 
 
-def buyer_alerts(jobs: Sequence[JobView], balance: BalanceView, now: int) -> list[Alert]:
+def buyer_alerts(jobs: Sequence[JobView], balance: BalanceView, budget: BudgetView, now: int) -> list[Alert]:
     """What a buyer should know of his jobs and his money."""
     running = [job for job in jobs if job.state == JobState.RUNNING]
     spendable = sum(balance.spendable.values())
     reserved = sum(job.reserved_microusd for job in running)
-    found = []
+    found = _of_budget(budget)
     if reserved > spendable:
         values: dict[str, str | int] = {"spendable_microusd": spendable, "reserved_microusd": reserved}
         found.append(Alert("balance.low", "balance.low", values=values))
@@ -106,6 +106,23 @@ def _of_node(view: OwnNodeView, now: int) -> list[Alert]:
     for refused in sorted({one.code for one in view.refused}):
         add("node.refused", refused, record=refused)
     return found
+
+
+def _of_budget(view: BudgetView) -> list[Alert]:
+    """What nears the account's budget of the month, and what has met it; the next month begins without either."""
+    budget = view.budget_microusd
+    if budget is None:
+        return []
+    values: dict[str, str | int] = {
+        "spent_microusd": view.spent_microusd,
+        "budget_microusd": budget,
+        "month": view.month,
+        "ends_at": view.ends_at,
+    }
+    near = view.spent_microusd * 100 >= budget * BUDGET_PERCENT
+    met = view.reached or view.spent_microusd >= budget
+    codes = (("account.budget_near", near), ("account.budget", met))
+    return [Alert(f"{code}:{view.month}", code, values=values) for code, holds in codes if holds]
 
 
 def _ended(job: JobView) -> Alert:

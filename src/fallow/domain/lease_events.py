@@ -21,7 +21,7 @@ class Declined(NamedTuple):
 
 
 class Unfunded(NamedTuple):
-    """The payer, or with a `reason` of its own the order's budget, does not cover the window to be reserved."""
+    """The payer, or with a `reason` of its own a budget of his, does not cover the window to be reserved."""
 
     at: int
     reason: str = ""

@@ -189,14 +189,14 @@ def rolled(subscription: Subscription, at: int) -> Step:
     return _settled(subscription, at), (Settle(subscription.window), Reserve(subscription.window + 1))
 
 
-def not_held(subscription: Subscription, at: int) -> Subscription:
+def not_held(subscription: Subscription, at: int, reason: str = "buyer.insufficient_funds") -> Subscription:
     """The account cannot pay for the window that was to be reserved: nothing is served until it can."""
     return msgspec.structs.replace(
         subscription,
         state=SubscriptionState.SUSPENDED,
         window_at=at,
         held=(),
-        reason="buyer.insufficient_funds",
+        reason=reason,
     )
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from litestar import Request, delete, get, post
+from litestar import Request, delete, get, post, put
 from litestar.params import JSONBody, QueryParameter
 
 from fallow.domain import calls
 from fallow.domain.errors import NotAllowed, NotFound
 from fallow.domain.views.keys import SigningSecretView
-from fallow.domain.views.money import BalanceView, SpendingView, StatementLine, SubscriptionView
+from fallow.domain.views.money import BalanceView, BudgetView, SpendingView, StatementLine, SubscriptionView
 from fallow.domain.views.payouts import PayeeView, RedirectionView, WithdrawalView
 from fallow.http.answers import keyed, public
 from fallow.http.auth import anyone, buyer, holder, withdrawer
@@ -38,6 +38,21 @@ async def spending(gateway: Parts, payer: Account, hours: SpendingHours = 24 * 3
     """What you spent by the hour, on jobs and on what is used by the meter, as it was settled."""
     request = calls.money.SpendingRef(account=payer, from_ms=gateway.clock.now_ms() - hours * HOUR_MS)
     return await gateway.ask(calls.money.SPENDING, request, SpendingView)
+
+
+@get("/v1/account/budget", guards=[holder], responses=keyed(), tags=["account"])
+async def budget(gateway: Parts, payer: Account) -> BudgetView:
+    """Your account's budget of this month, what was spent of it and what is reserved."""
+    return await gateway.ask(calls.money.BUDGET, calls.base.AccountRef(account=payer), BudgetView)
+
+
+@put("/v1/account/budget", guards=[withdrawer], responses=keyed(), tags=["account"])
+async def set_budget(gateway: Parts, payer: Account, data: JSONBody[calls.money.MonthlyBudget]) -> BudgetView:
+    """Say what your account may spend in a calendar month (UTC), in this one and each that follows.
+
+    It holds at once. What would pass it does not begin (`account.budget`), and what runs ends with its window.
+    """
+    return await gateway.ask(calls.money.SET_BUDGET, calls.money.SetBudget(account=payer, budget=data), BudgetView)
 
 
 @get("/v1/subscriptions", guards=[buyer], responses=keyed(), tags=["account"])
@@ -138,6 +153,8 @@ ROUTES = [
     balance,
     statement,
     spending,
+    budget,
+    set_budget,
     withdraw,
     subscriptions,
     subscribe,

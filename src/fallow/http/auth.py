@@ -97,7 +97,7 @@ async def buyer_or_holder(connection: Connection, handler: BaseRouteHandler) -> 
 
 
 async def withdrawer(connection: Connection, _: BaseRouteHandler) -> None:
-    """Let in keys that may say where an account's money goes: one that buys should not be able to."""
+    """Let in keys that may say where an account's money goes, and how much: one that buys should not be able to."""
     connection.scope["auth"] = await _key(connection, "withdraw")
 
 

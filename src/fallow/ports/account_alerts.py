@@ -11,7 +11,7 @@ from fallow.domain import calls
 from fallow.domain.alerts import ALERTS_MAX, Alert, buyer_alerts, provider_alerts
 from fallow.domain.errors import FallowError, NotFound
 from fallow.domain.views.jobs import JobView
-from fallow.domain.views.money import BalanceView
+from fallow.domain.views.money import BalanceView, BudgetView
 from fallow.domain.views.nodes import OwnNodeView
 from fallow.domain.views.payouts import PayeeView
 from fallow.ports.bus import Bus
@@ -58,6 +58,7 @@ async def alerts_of(bus: Bus, account: str, now: int, verticals: Collection[str]
     asked = calls.base.AccountRef(account=account, limit=JOBS_MAX)
     jobs = await call(bus, calls.jobs.JOBS, asked, list[JobView])
     balance = await call(bus, calls.money.BALANCE, asked, BalanceView)
+    budget = await call(bus, calls.money.BUDGET, asked, BudgetView)
     nodes = await _nodes(bus, account)
     found = provider_alerts(nodes, await _payee(bus, account), now)
     labels = {node.node: node.label for node in nodes}
@@ -70,7 +71,7 @@ async def alerts_of(bus: Bus, account: str, now: int, verticals: Collection[str]
             silent.append(name)
             continue
         found += [_of_vertical(name, one, labels.get(one.subject, "")) for one in told]
-    return Known([*found, *buyer_alerts(jobs, balance, now)][:ALERTS_MAX], silent)
+    return Known([*found, *buyer_alerts(jobs, balance, budget, now)][:ALERTS_MAX], silent)
 
 
 def _of_vertical(name: str, told: Alert, label: str) -> Alert:

@@ -22,6 +22,10 @@ SENTENCES: Final[dict[Language, dict[str, str]]] = {
         "--cancel",
         "balance.low": "{spendable_microusd} are left, and what runs now reserves {reserved_microusd} a window: it may "
         "end for want of credits.",
+        "account.budget_near": "{spent_microusd} of the account's budget of {budget_microusd} for {month} are spent.",
+        "account.budget": "The account's budget of {budget_microusd} for {month} is used up ({spent_microusd} are "
+        "spent): what does not fit into it does not begin, and does not go on, until {ends_at}. To raise it: fallow "
+        "account budget USD",
         "job.budget": "It has cost {owed_microusd} of its budget of {budget_microusd}.",
         "job.done": "It is done.",
         "job.failed": "It ended without being done. {reason}",
@@ -38,6 +42,9 @@ SENTENCES: Final[dict[Language, dict[str, str]]] = {
         "心当たりがなければ: fallow account payout --cancel",
         "balance.low": "残りは {spendable_microusd} で、実行中のジョブは期間ごとに {reserved_microusd} を確保します。"
         "残高不足で終わるおそれがあります。",
+        "account.budget_near": "{month} のアカウント予算 {budget_microusd} のうち {spent_microusd} を使いました。",
+        "account.budget": "{month} のアカウント予算 {budget_microusd} を使い切りました (支出 {spent_microusd})。"
+        "予算に収まらない処理は {ends_at} まで始まらず、続きません。増やすには: fallow account budget USD",
         "job.budget": "予算 {budget_microusd} のうち {owed_microusd} を使いました。",
         "job.done": "完了しました。",
         "job.failed": "完了せずに終わりました。{reason}",

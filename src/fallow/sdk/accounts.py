@@ -14,7 +14,7 @@ from fallow.domain.views.actions import ActionView, BanView, EnrolledView
 from fallow.domain.views.audits import AuditBegunView, AuditView, LedgerCheckView
 from fallow.domain.views.checks import EvidenceView, RerunView
 from fallow.domain.views.keys import KeyView, TokenView
-from fallow.domain.views.money import BalanceView, ReserveView, StatementLine
+from fallow.domain.views.money import BalanceView, BudgetView, ReserveView, StatementLine
 from fallow.domain.views.network import NetworkView
 from fallow.domain.views.nodes import NodeView
 from fallow.domain.views.payouts import PayeeView, RedirectionView, WithdrawalView
@@ -60,6 +60,18 @@ class AccountCalls(Wire):
         """A page of your account's movements, the oldest first; `after` is the last id seen."""
         query = arguments(after=after, limit=limit)
         return await self._call("GET", "/v1/account/statement", list[StatementLine], query=query)
+
+    async def budget(self) -> BudgetView:
+        """Your account's budget of this month, what was spent of it and what is reserved."""
+        return await self._call("GET", "/v1/account/budget", BudgetView)
+
+    async def set_budget(self, microusd: int | None) -> BudgetView:
+        """Say what your account may spend in a calendar month (UTC), None for as much as it has. It holds at once.
+
+        It takes an API key with the scope `withdraw`.
+        """
+        body = calls.money.MonthlyBudget(budget_microusd=microusd)
+        return await self._call("PUT", "/v1/account/budget", BudgetView, body=body)
 
     async def payee(self, account: str) -> PayeeView:
         """To whom an account's earnings go, and what change of that waits."""

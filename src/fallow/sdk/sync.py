@@ -81,6 +81,8 @@ class Client(Waiting):
     nodes = waits(AsyncClient.nodes)
     balance = waits(AsyncClient.balance)
     statement = waits(AsyncClient.statement)
+    budget = waits(AsyncClient.budget)
+    set_budget = waits(AsyncClient.set_budget)
     withdraw = waits(AsyncClient.withdraw)
     payee = waits(AsyncClient.payee)
     change_payout = waits(AsyncClient.change_payout)

@@ -54,6 +54,7 @@ export type Group = Schemas["GroupView"];
 export type WhatIfEpoch = Schemas["WhatIfEpochView"];
 export type WhatIfResult = Schemas["WhatIfView"];
 export type Spending = Schemas["SpendingView"];
+export type Budget = Schemas["BudgetView"];
 export type Movement = Schemas["StatementLine"];
 export type Redirection = Schemas["RedirectionView"];
 export type Withdrawn = Schemas["WithdrawalView"];
@@ -93,12 +94,12 @@ export function carry(token: string, lost: () => void): void {
 }
 
 /** Sends JSON, or nothing, to have something changed; undefined where the answer has no body. Raises Failed. */
-export async function send<T>(method: "POST" | "DELETE", path: string, body?: unknown): Promise<T> {
+export async function send<T>(method: "POST" | "PUT" | "DELETE", path: string, body?: unknown): Promise<T> {
   const answer = await get(path, carrying(method, body));
   return (answer.status === 204 ? undefined : await answer.json()) as T;
 }
 
-function carrying(method: "POST" | "DELETE", body: unknown): RequestInit {
+function carrying(method: "POST" | "PUT" | "DELETE", body: unknown): RequestInit {
   const headers: Record<string, string> = { "Fallow-CSRF": csrf };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   return { method, headers, body: body === undefined ? null : JSON.stringify(body) };

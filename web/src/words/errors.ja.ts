@@ -40,6 +40,7 @@ export const errorsJa: Record<string, string> = {
   "account.unknown": "このネットワークにこのアカウントはありません。アドレスを確認してください。",
   "account.signature": "署名が正しくないか、読み取れません。ウォレットを確認し、もう一度署名してください。",
   "account.insufficient_funds": "残高が、確保する額に足りません。入金するか、時間や上限を減らしてください。",
+  "account.budget": "今月のアカウント予算の残りが、確保する額に足りません。請求のページで予算を増やすか（fallow account budget 金額）、翌月（UTC）までお待ちください。",
   "identity.malformed": "アカウントまたは ID の書き方が正しくありません。アカウントは 0x と 16 進数 40 桁、ノードは 16 進数 64 桁です。",
 
   "order.invalid": "注文の内容に正しくないところがあります。入力を確認してください。",
@@ -77,7 +78,7 @@ export const errorsJa: Record<string, string> = {
   "subscription.money_raced": "同時に行われた別の支払いとぶつかりました。もう一度お試しください。",
   "subscription.raced": "同じ要求が同時に二つ届きました。もう一度お試しください。",
   "storage.no_subscription": "ストレージのサブスクリプションがありません。1 時間の費用の上限を決めて契約してください。",
-  "storage.suspended": "残高か 1 時間の費用の上限が足りず、ストレージが停止中です。入金するか、次の 1 時間を待つか、より高い上限で契約し直してください。",
+  "storage.suspended": "残高、月の予算、または 1 時間の費用の上限が足りず、ストレージが停止中です。入金するか、予算を増やすか、次の 1 時間を待つか、より高い上限で契約し直してください。",
   "link.long": "変更を行う署名の有効期間が長すぎます。短くしてください。",
   "link.no_gateway": "このネットワークに、そのようなゲートウェイはありません。ページを読み直してください。",
   "session.secret": "この秘密鍵はブラウザには表示されません。API キーを使って次を入力してください：fallow storage key",

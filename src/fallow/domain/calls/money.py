@@ -9,12 +9,14 @@ from msgspec import Meta
 from fallow.domain.calls.base import Person, Request
 
 CREDITED = "settle.credited"
-"""Published with an account's address (text) after money came in."""
+"""Published with an account's address (text) after money came in, or its budget was set."""
 
 BALANCE = "settle.balance"
 STATEMENT = "settle.statement"
 EARNINGS = "settle.earnings"
 SPENDING = "settle.spending"
+BUDGET = "settle.budget"
+SET_BUDGET = "settle.set_budget"
 GRANT = "settle.grant"
 FUND = "settle.fund"
 LEDGER_CHECK = "settle.check"
@@ -58,6 +60,19 @@ class SpendingRef(Request, frozen=True, kw_only=True):
 
     account: str
     from_ms: int
+
+
+class MonthlyBudget(Request, frozen=True, kw_only=True):
+    """What an account may spend in a calendar month (UTC); null for as much as it has."""
+
+    budget_microusd: Annotated[int, Meta(ge=0, le=10**15)] | None
+
+
+class SetBudget(Request, frozen=True, kw_only=True):
+    """Set or end an account's budget."""
+
+    account: str
+    budget: MonthlyBudget
 
 
 class BeginAudit(Request, frozen=True, kw_only=True):

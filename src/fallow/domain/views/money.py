@@ -100,6 +100,21 @@ class SpendingView(View, frozen=True, kw_only=True):
     whole: bool
 
 
+class BudgetView(View, frozen=True, kw_only=True):
+    """What an account may spend in the calendar `month` (UTC) that ends at `ends_at`; null: as much as it has.
+
+    `spent_microusd` is what was settled in this month, less what came back; `reserved_microusd` is held for open
+    windows. `reached`: something did not begin, or go on, for want of the budget.
+    """
+
+    month: str
+    ends_at: int
+    budget_microusd: int | None
+    spent_microusd: int
+    reserved_microusd: int
+    reached: bool
+
+
 class PurseView(View, frozen=True, kw_only=True):
     """One of the network's own purses by credit class: what is in it, and what went in and out of it ever."""
 

@@ -13,6 +13,7 @@ import msgspec
 
 from fallow.domain import jobs as job_rules
 from fallow.domain import lease_events
+from fallow.domain.budgets import month_of
 from fallow.domain.chart import NETWORK
 from fallow.domain.errors import Conflict, NotAllowed, NotFound
 from fallow.domain.facts import LeaseCheckpoint, UsageReceipt
@@ -44,6 +45,7 @@ class Brain(Course):
     """What buyers, nodes, operators and time do to it."""
 
     _meters_at: int | None = None
+    _month: int | None = None
 
     # What a store loads
 
@@ -133,7 +135,7 @@ class Brain(Course):
                 self._open(rerun(job, index, first, slot.offer.made.attributes, self.judging.seed, now), now)
 
     def funded(self, _: int, *, account: bytes) -> None:
-        """Money came in: what waited for it is tried again."""
+        """Money came in, or there is a new budget: what waited for it is tried again."""
         self.unfunded.discard(account)
 
     def observed(self, _now: int, *, networks: Mapping[bytes, str]) -> None:
@@ -239,6 +241,9 @@ class Brain(Course):
             if self._meters_at is not None:
                 self._forget_meters()
             self._meters_at = now
+        if month_of(now) != self._month:  # budgets begin anew
+            self._month = month_of(now)
+            self.unfunded.clear()
 
     def _end_in_time(self, lease: Lease, now: int) -> None:
         """End a lease that may not go on, or took too long."""

@@ -32,14 +32,17 @@ BANNED = "operator.banned"
 class Course(Accounts):
     """Moves leases, their items and their jobs on. Those who place items call its public methods."""
 
-    def not_held(self, hold: Hold, now: int) -> None:
-        """The payer cannot cover it: the lease ends, and his items wait until money comes in; no check does."""
+    def not_held(self, hold: Hold, now: int, reason: str = "") -> None:
+        """The payer, or for a `reason` his budget, cannot cover it: the lease ends, and his items wait; no check does.
+
+        They wait until money comes in, or the budget is raised or begins anew.
+        """
         lease = hold.lease
         self._give_back_for_check(hold)
         if not lease.charged_to:
             self.unfunded.add(lease.payer)
         if lease.id in self.leases:
-            self._step(self.leases[lease.id], lease_events.Unfunded(now, NOT_COVERED if lease.charged_to else ""))
+            self._step(self.leases[lease.id], lease_events.Unfunded(now, NOT_COVERED if lease.charged_to else reason))
 
     def stays(self, money: Money, now: int) -> None:
         """The money of a lease that is set aside does not move: what cannot be reserved for it ends it."""

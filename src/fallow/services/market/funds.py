@@ -4,37 +4,43 @@ from __future__ import annotations
 
 import asyncio
 
+from fallow.domain.budgets import refusal
 from fallow.domain.errors import FallowError, InsufficientFunds
+from fallow.ports.clock import Clock
 from fallow.ports.database import Database
 from fallow.ports.mishaps import internal
 from fallow.services.market.money import Cashier
+from fallow.services.market.purse import Purse
 
 
 class Funds:
     """`run` reads for everybody who waits; it must be running for `check` to answer."""
 
-    def __init__(self, database: Database, cashier: Cashier) -> None:
+    def __init__(self, clock: Clock, database: Database, cashier: Cashier) -> None:
+        self._clock = clock
         self._database = database
         self._cashier = cashier
-        self._waiting: dict[bytes, asyncio.Future[int]] = {}
+        self._waiting: dict[bytes, asyncio.Future[Purse]] = {}
         self._wake = asyncio.Event()
 
     async def check(self, account: bytes, deposit_microusd: int) -> None:
         """Make sure that the account could reserve so much, and at least something.
 
         Raises:
-            InsufficientFunds: it could not.
+            InsufficientFunds: it could not, or its budget does not allow it.
             Unavailable: the database is away.
         """
         answer = self._waiting.setdefault(account, asyncio.get_running_loop().create_future())
         self._wake.set()
-        spendable = await asyncio.shield(answer)  # others may wait for the same one
-        if spendable < max(1, deposit_microusd):
+        purse, wanted = await asyncio.shield(answer), max(1, deposit_microusd)  # others may wait for the same one
+        if purse.spendable < wanted:
             raise InsufficientFunds(
                 "account.insufficient_funds",
-                f"The account can spend {spendable} micro-US-dollars; one lease reserves {max(1, deposit_microusd)}.",
+                f"The account can spend {purse.spendable} micro-US-dollars; one lease reserves {wanted}.",
                 "Add credits, or lower the time limit.",
             )
+        if not purse.covers(wanted):
+            raise refusal(purse.budget, wanted, purse.reserved)
 
     async def run(self) -> None:
         """Answer until cancelled."""
@@ -44,7 +50,7 @@ class Funds:
             waiting, self._waiting = self._waiting, {}
             try:
                 async with self._database.transaction() as tx:
-                    found = await self._cashier.spendable(tx, set(waiting))
+                    found = await self._cashier.look(tx, set(waiting), self._clock.now_ms())
             except FallowError as error:
                 _fail(waiting, error)
             except Exception:
@@ -55,6 +61,6 @@ class Funds:
                     answer.set_result(found[account])
 
 
-def _fail(waiting: dict[bytes, asyncio.Future[int]], error: FallowError) -> None:
+def _fail(waiting: dict[bytes, asyncio.Future[Purse]], error: FallowError) -> None:
     for answer in waiting.values():
         answer.set_exception(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from fallow.domain.budgets import ACCOUNT_BUDGET, NO_BUDGET, Budget
 from fallow.domain.chart import (
     NETWORK,
     Credit,
@@ -24,12 +25,12 @@ from fallow.domain.chart import (
 from fallow.domain.errors import Unavailable
 from fallow.domain.leases import Lease
 from fallow.domain.ledger import BATCH_MAX, Balance, Result, Transfer
+from fallow.ports.budgets import BudgetStore
 from fallow.ports.database import Transaction
 from fallow.ports.ledger import Ledger
 from fallow.services.market.brain import Brain
 from fallow.services.market.changes import Collect, Hold, MakeGood, Money
-
-Available = dict[int, int]
+from fallow.services.market.purse import Available, Purse
 
 
 class Misposted(Exception):
@@ -43,8 +44,9 @@ class Misposted(Exception):
 class Cashier:
     """Turns the market's intents into transfers, and tells its mind what is held and what could not be."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, budgets: BudgetStore) -> None:
         self._ledger = ledger
+        self._budgets = budgets
         self._known: set[bytes] = set()
         self._raced: tuple[bytes, int] | None = None
 
@@ -65,26 +67,30 @@ class Cashier:
             done += len(batch)
 
     async def _move(self, tx: Transaction, brain: Brain, money: Sequence[Money], now: int) -> None:
+        payers = {entry.lease.payer for entry in money}
+        budgets = await self._budgets.lock(tx, payers - {NETWORK})  # first, so that what is read then is what there is
         await self._open_accounts(tx, money)
-        wallets = await self._wallets(tx, {entry.lease.payer for entry in money})
+        purses = await self._purses(tx, payers, budgets, now)
         reserve = await self._reserve(tx) if any(isinstance(entry, MakeGood) for entry in money) else {}
-        seen = _seen(wallets, reserve)
+        seen = _seen(purses, reserve)
         leases = {entry.lease.id: entry.lease for entry in money}
         transfers: list[Transfer] = []
         for entry in money:
             if entry.lease.id in brain.frozen:
                 brain.stays(entry, now)
                 continue
-            linked = _planned(entry, wallets[entry.lease.payer], reserve, brain, now)
+            linked = _planned(entry, purses[entry.lease.payer], reserve, brain, now)
             if len(transfers) + len(linked) > BATCH_MAX:
                 await self._post(tx, transfers, leases, seen, now)
                 transfers = []
             transfers += linked
         await self._post(tx, transfers, leases, seen, now)
+        planned = {payer: purses[payer].budget for payer in budgets}
+        await self._budgets.save(tx, {payer: one for payer, one in planned.items() if one != budgets[payer]})
 
-    async def spendable(self, tx: Transaction, payers: set[bytes]) -> dict[bytes, int]:
-        """What each account can spend, over all credit classes."""
-        return {payer: sum(wallet.values()) for payer, wallet in (await self._wallets(tx, payers)).items()}
+    async def look(self, tx: Transaction, payers: set[bytes], now: int) -> dict[bytes, Purse]:
+        """What each account can spend now, for an early answer."""
+        return await self._purses(tx, payers, await self._budgets.read(tx, payers), now)
 
     async def _post(
         self,
@@ -133,51 +139,54 @@ class Cashier:
         balances = await self._ledger.balances(tx, list(ids))
         return {ids[key]: _spendable(balance) for key, balance in balances.items()}
 
-    async def _wallets(self, tx: Transaction, payers: set[bytes]) -> dict[bytes, Available]:
+    async def _purses(
+        self, tx: Transaction, payers: set[bytes], budgets: Mapping[bytes, Budget], now: int
+    ) -> dict[bytes, Purse]:
         ids = {purse_id(credit, payer): (payer, credit) for payer in payers for credit in Credit}
-        wallets: dict[bytes, Available] = {payer: {} for payer in payers}
+        purses = {payer: Purse({}, 0, budgets.get(payer, NO_BUDGET).at(now)) for payer in payers}
         for wallet, balance in (await self._ledger.balances(tx, list(ids))).items():
             payer, credit = ids[wallet]
-            wallets[payer][credit] = _spendable(balance)
-        return wallets
+            purses[payer].available[credit] = _spendable(balance)
+            purses[payer].reserved += balance.debits_pending
+        return purses
 
 
 def _spendable(balance: Balance) -> int:
     return balance.credits_posted - balance.debits_posted - balance.debits_pending
 
 
-def _seen(wallets: Mapping[bytes, Available], reserve: Available) -> dict[bytes, int]:
+def _seen(purses: Mapping[bytes, Purse], reserve: Available) -> dict[bytes, int]:
     """What could be spent as it was read, by account of the ledger."""
-    purses = {
+    wallets = {
         purse_id(Credit(credit), payer): amount
-        for payer, wallet in wallets.items()
-        for credit, amount in wallet.items()
+        for payer, purse in purses.items()
+        for credit, amount in purse.available.items()
     }
-    return purses | {account_id(Purpose.RESERVE, Credit(credit)): amount for credit, amount in reserve.items()}
+    return wallets | {account_id(Purpose.RESERVE, Credit(credit)): amount for credit, amount in reserve.items()}
 
 
-def _planned(entry: Money, available: Available, reserve: Available, brain: Brain, now: int) -> list[Transfer]:
+def _planned(entry: Money, purse: Purse, reserve: Available, brain: Brain, now: int) -> list[Transfer]:
     """Plan one intent as one chain; where its own rules do not let it, that is a bug of its lease's."""
     try:
         if isinstance(entry, MakeGood):
-            return _make_good(entry, available, reserve, brain, now)
-        return _transfers(entry, available, brain, now)
+            return _make_good(entry, purse, reserve, brain, now)
+        return _transfers(entry, purse, brain, now)
     except (ValueError, LookupError) as error:
         raise Misposted(entry.lease, f"Its money does not add up: {error}.") from error
 
 
-def _transfers(money: Hold | Collect, available: Available, brain: Brain, now: int) -> list[Transfer]:
+def _transfers(money: Hold | Collect, purse: Purse, brain: Brain, now: int) -> list[Transfer]:
     """Plan one intent as one chain, and keep count of what remains available."""
     if isinstance(money, Hold):
-        return chain(_reserve(money, available, brain, now))
+        return chain(_reserve(money, purse, brain, now))
     lease, window, charge, keep, following, opens = money
     kept = Kept(lease.payer, lease.payee, _current(brain, lease).unbacked if opens else (), keep)
     settled = collect(lease.id, window, lease.held, [(lease.payee, charge)], kept)
     paid = _by_kind(settled)
-    _give_back(available, lease.held, paid)
+    purse.settle(lease.held, paid)
     brain.funded(now, account=lease.payer)
     brain.collected(lease, paid)
-    return chain(settled + (_reserve(following, available, brain, now) if following else []))
+    return chain(settled + (_reserve(following, purse, brain, now) if following else []))
 
 
 def _current(brain: Brain, lease: Lease) -> Lease:
@@ -194,29 +203,31 @@ def _by_kind(transfers: Sequence[Transfer]) -> dict[Kind, Counter[int]]:
     return sums
 
 
-def _make_good(wish: MakeGood, available: Available, reserve: Available, brain: Brain, now: int) -> list[Transfer]:
+def _make_good(wish: MakeGood, purse: Purse, reserve: Available, brain: Brain, now: int) -> list[Transfer]:
     """Pay from the reserve what it has and may give, in the credit classes that the lease was paid in."""
     lease = _current(brain, wish.lease)
     parts = lease.paid if wish.kind is Kind.REFUND else _both(wish.lease.unbacked, wish.lease.held)
     given = brain.cover(wish, parts, reserve)
     for credit, amount in given.parts:
         reserve[credit] -= amount
-        if wish.kind is Kind.REFUND:
-            available[credit] = available.get(credit, 0) + amount
     brain.made_good(wish, given)
     if wish.kind is Kind.REFUND and given.parts:
+        purse.refund(given.parts)
         brain.funded(now, account=lease.payer)
     to = lease.payer if wish.kind is Kind.REFUND else lease.payee
     return chain(make_good(lease.id, wish.kind, to, given.parts))
 
 
-def _reserve(wish: Hold, available: Available, brain: Brain, now: int) -> list[Transfer]:
-    parts = _parts_of(wish, available)
+def _reserve(wish: Hold, purse: Purse, brain: Brain, now: int) -> list[Transfer]:
+    parts = _parts_of(wish, purse.available)
     if parts is None:
         brain.not_held(wish, now)
         return []
-    for credit, amount in parts:
-        available[credit] -= amount
+    if not purse.covers(wish.amount_microusd):
+        purse.fell_short()
+        brain.not_held(wish, now, ACCOUNT_BUDGET)
+        return []
+    purse.hold(parts)
     brain.held(wish.lease, parts)
     return hold(wish.lease.id, wish.window, wish.lease.payer, parts)
 
@@ -225,14 +236,6 @@ def _parts_of(wish: Hold, available: Available) -> Parts | None:
     if wish.parts is None:  # a check of which nothing could be counted on an account is not held: no bound is passed by
         return None if wish.lease.charged_to else split(wish.amount_microusd, available)
     return wish.parts if all(available[credit] >= amount for credit, amount in wish.parts) else None
-
-
-def _give_back(available: Available, held: Parts, paid: dict[Kind, Counter[int]]) -> None:
-    """Count as available again what was held, or kept before, and was neither paid nor kept now."""
-    for credit in Credit:
-        freed = dict(held).get(credit, 0) + paid[Kind.BACKED][credit]
-        gone = sum(paid[kind][credit] for kind in (Kind.INCOME, Kind.FEE, Kind.RESERVE, Kind.KEPT))
-        available[credit] = available.get(credit, 0) + freed - gone
 
 
 def _both(one: Parts, other: Parts) -> Parts:

@@ -93,7 +93,7 @@ class Market:
         roll_calls: RollCalls,
     ) -> None:
         self._rounds = rounds
-        self._funds = Funds(database, cashier)
+        self._funds = Funds(clock, database, cashier)
         self._kept = Kept(database, store, seeds)
         self._findings = Findings(rounds, database, store, seeds)
         self._hearing = Hearing(rounds, bus, clock, database, registry)
@@ -185,7 +185,7 @@ class Market:
 
         Raises:
             InvalidInput: its vertical is unknown or refuses the work.
-            InsufficientFunds: the account could not even pay for the first window.
+            InsufficientFunds: the account could not even pay for the first window, or its budget does not cover it.
             Conflict: the id is taken by another order.
         """
         account = address(request.account)

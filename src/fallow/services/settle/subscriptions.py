@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 from fallow.domain import calls, subscriptions
+from fallow.domain.budgets import ACCOUNT_BUDGET, Budget, refusal
 from fallow.domain.chart import Parts, accounts_of, chain, collect, give_back, hold, left_over, split
 from fallow.domain.decisions import Decision
 from fallow.domain.errors import Conflict, FallowError, InsufficientFunds, InvalidInput, NotFound, Unavailable
@@ -25,6 +26,7 @@ from fallow.domain.subscriptions import (
     subscription_key,
 )
 from fallow.domain.views.money import SubscriptionView
+from fallow.ports.budgets import BudgetStore
 from fallow.ports.bus import Bus, Message
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
@@ -36,7 +38,7 @@ from fallow.ports.subscription_store import SourceKey, SubscriptionStore
 from fallow.ports.tasks import background
 from fallow.services.settle.posting import Available, Misposted, Posting
 from fallow.services.settle.settled import settled
-from fallow.services.settle.wallets import spendable
+from fallow.services.settle.wallets import Wallet, wallet
 
 QUEUE = "settle"
 LOOK_S = 1.0
@@ -46,7 +48,7 @@ BUGS = (Misposted, ValueError, LookupError, TypeError, ArithmeticError)
 
 _REFUSALS: dict[str, tuple[type[FallowError], str]] = {
     "subscription.limit_reached": (InsufficientFunds, "The window's limit is used up; it begins anew with the next."),
-    "subscription.suspended": (InsufficientFunds, "The account cannot pay for the next window."),
+    "subscription.suspended": (InsufficientFunds, "The account, or its budget, does not cover a window."),
     "subscription.ended": (Conflict, "The subscription is over."),
     "subscription.no_such_meter": (InvalidInput, "The tariff has no price for this meter."),
     "subscription.quantity": (InvalidInput, "The quantity is out of range."),
@@ -65,6 +67,7 @@ class Subscriptions:
         database: Database,
         ledger: Ledger,
         store: SubscriptionStore,
+        budgets: BudgetStore,
         decisions: DecisionStore,
         fees: Fees,
         epoch_ms: int,
@@ -76,6 +79,7 @@ class Subscriptions:
         self._ledger = ledger
         self._posting = Posting(ledger)
         self._store = store
+        self._budgets = budgets
         self._fees = fees
         self._epoch_ms = epoch_ms
 
@@ -106,7 +110,7 @@ class Subscriptions:
         """Begin: its first window is reserved. The same request again answers the same.
 
         Raises:
-            InsufficientFunds: the account does not cover one window.
+            InsufficientFunds: the account does not cover one window, or its budget does not allow it.
             Conflict: the id belongs to a subscription on other terms.
         """
         account, now = address(request.account), self._clock.now_ms()
@@ -127,7 +131,8 @@ class Subscriptions:
             found = await self._store.lock(tx, wanted.key)
             if found is not None:
                 return _view(_same(found, wanted))
-            available = await spendable(tx, self._ledger, account)
+            budget = await self._budget(tx, account, now)
+            available, reserved = await wallet(tx, self._ledger, account)
             parts = split(wanted.limit_microusd, available)
             if parts is None:
                 raise InsufficientFunds(
@@ -135,6 +140,8 @@ class Subscriptions:
                     f"The account does not cover {wanted.limit_microusd} micro-US-dollars, which a window reserves.",
                     "Add credits, or lower the limit.",
                 )
+            if not budget.covers(wanted.limit_microusd, reserved):
+                raise refusal(budget, wanted.limit_microusd, reserved)
             begun = subscriptions.held(wanted, parts)
             if not await self._store.add(tx, begun):
                 raise Unavailable("subscription.raced", "The same request came twice at once.", "Send it again.")
@@ -221,13 +228,25 @@ class Subscriptions:
     async def _roll_in(self, tx: Transaction, before: Subscription, now: int) -> None:
         after, effects = subscriptions.rolled(before, now)
         parts: Parts | None = None
-        available: dict[int, int] | None = None
+        available: Available | None = None
         if any(isinstance(effect, Reserve) for effect in effects):
-            available = await self._available(tx, before)
-            parts = split(before.limit_microusd, available)
-            after = subscriptions.not_held(after, now) if parts is None else subscriptions.held(after, parts)
+            after, parts, available = await self._next(tx, before, after, now)
         await self._store.save(tx, after)
         await self._follow(tx, before, effects, now, parts, available)
+
+    async def _next(
+        self, tx: Transaction, before: Subscription, after: Subscription, now: int
+    ) -> tuple[Subscription, Parts | None, Available]:
+        """Find what the next window is reserved from, of what is available; where nothing covers it, it waits."""
+        budget = await self._budget(tx, before.account, now)
+        available, reserved = await self._wallet(tx, before)
+        parts = split(before.limit_microusd, available)
+        if parts is None:
+            return subscriptions.not_held(after, now), None, available
+        if not budget.spend(before.owed_microusd).covers(before.limit_microusd, reserved):
+            await self._budgets.save(tx, {before.account: budget._replace(reached=True)})
+            return subscriptions.not_held(after, now, ACCOUNT_BUDGET), None, available
+        return subscriptions.held(after, parts), parts, available
 
     @asynccontextmanager
     async def _with_care(self) -> AsyncIterator[list[Subscription]]:
@@ -280,12 +299,16 @@ class Subscriptions:
             raise NotFound("subscription.unknown", f"There is no subscription {subscription_id} of this account.")
         return found
 
-    async def _available(self, tx: Transaction, before: Subscription) -> dict[int, int]:
+    async def _budget(self, tx: Transaction, account: bytes, now: int) -> Budget:
+        """Lock an account's budget: what is read of its credits from here on nobody else reserves."""
+        return (await self._budgets.lock(tx, [account]))[account].at(now)
+
+    async def _wallet(self, tx: Transaction, before: Subscription) -> Wallet:
         """What the next window can be reserved from, with what the open one gives back."""
-        available = await spendable(tx, self._ledger, before.account)
+        available, reserved = await wallet(tx, self._ledger, before.account)
         for credit, amount in left_over(before.held, before.owed_microusd):
             available[credit] = available.get(credit, 0) + amount
-        return available
+        return Wallet(available, reserved - sum(amount for _, amount in before.held))
 
     async def _follow(
         self,
@@ -301,11 +324,14 @@ class Subscriptions:
         for effect in effects:
             match effect:
                 case Settle(window):
+                    budget = await self._budget(tx, before.account, now)
                     meters = await self._store.unsettled(tx, before.key)
                     owed = subscriptions.charges(before.tariff, meters, self._fees.at(before.window_at))
                     for payee, _ in owed:
                         await self._ledger.open_accounts(tx, accounts_of(payee))
                     moved = collect(before.key, window, before.held, owed)
+                    spent = sum(charge.total for _, charge in owed)
+                    await self._budgets.save(tx, {before.account: budget.spend(spent)})
                     told = settled(before, window, meters, moved, now)
                     await self._decisions.add(tx, [Decision(now, body) for body in told])
                     transfers += moved

@@ -49,7 +49,9 @@ class Paying:
         subscription = await self._open(account)
         if subscription.state == SubscriptionState.SUSPENDED:
             raise InsufficientFunds(
-                "storage.suspended", "The account cannot pay for storage now.", "Add credits: it goes on by itself."
+                "storage.suspended",
+                "The account, or its budget of the month, does not cover storage now.",
+                "Add credits, or raise the budget: it goes on by itself.",
             )
         if subscription.left_microusd == 0 or account in self.behind:
             raise InsufficientFunds(
