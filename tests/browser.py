@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
+import pytest_asyncio
+from playwright.async_api import Browser, BrowserContext, BrowserType, ConsoleMessage, Page, async_playwright, expect
 
 from tests.capability import CHROMIUM, require
 
@@ -17,27 +21,58 @@ ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "build" / "console"
 AXE = ROOT / "web/node_modules/axe-core/axe.min.js"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+VIOLATIONS = "async rules => (await axe.run({ runOnly: rules, resultTypes: ['violations'] })).violations"
+"""What passed is not told: to describe it takes twice as long as to find what does not."""
 BOUND_MS = 120_000
 """For anything that takes a moment: the machine may be busy."""
 
 PHONE = {"width": 390, "height": 844}
 
 
+class Chromium:
+    """The browser of this machine: started when a window is first wanted, and anew if it has died since."""
+
+    def __init__(self, kind: BrowserType) -> None:
+        self._kind = kind
+        self._started: Browser | None = None
+
+    async def new_context(self, **options: Any) -> BrowserContext:
+        """A window that shares nothing with any other: no cookie, nothing that was kept, no connection."""
+        if self._started is None or not self._started.is_connected():
+            flags = ["--no-sandbox"] if os.geteuid() == 0 else []  # as root it starts in no other way
+            self._started = await self._kind.launch(executable_path=shutil.which(CHROMIUM), args=flags)
+        return await self._started.new_context(**options)
+
+    async def close(self) -> None:
+        """End it."""
+        if self._started is not None:
+            await self._started.close()
+
+
 @asynccontextmanager
-async def browser() -> AsyncIterator[Browser]:
-    """A browser of this machine; skips the test where there is none."""
+async def browser() -> AsyncIterator[Chromium]:
+    """A browser for the event loop of whoever asks; skips the test where the machine has none."""
     require("chromium")
-    flags = ["--no-sandbox"] if os.geteuid() == 0 else []  # as root it starts in no other way
     async with async_playwright() as playwright:
-        running = await playwright.chromium.launch(executable_path=shutil.which(CHROMIUM), args=flags)
+        chromium = Chromium(playwright.chromium)
         try:
-            yield running
+            yield chromium
         finally:
-            await running.close()
+            await chromium.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def running() -> AsyncIterator[Chromium]:
+    """One browser for all tests that are marked `asyncio(loop_scope="session")`: to start it takes longer than most do.
+
+    Fixtures that such a test awaits have that loop too.
+    """
+    async with browser() as chromium:
+        yield chromium
 
 
 @asynccontextmanager
-async def tab(running: Browser, url: str, *, others: tuple[str, ...] = (), **options: Any) -> AsyncIterator[Page]:
+async def tab(running: Chromium, url: str, *, others: tuple[str, ...] = (), **options: Any) -> AsyncIterator[Page]:
     """A window of its own. At its end nothing may have been complained about, and no host asked but `url`, `others`."""
     async with await running.new_context(base_url=url, **{"locale": "en-GB", **options}) as context:
         context.set_default_timeout(BOUND_MS)
@@ -67,10 +102,14 @@ async def picture(page: Page, name: str) -> None:
 
 async def barriers(page: Page) -> list[str]:
     """What axe-core finds that keeps people from using the page."""
-    await page.evaluate(AXE.read_text("utf-8"))
-    found = await page.evaluate("rules => axe.run({ runOnly: rules })", RULES)
-    return [
-        f"{one['id']}: {node['target']} {node['failureSummary']}"
-        for one in found["violations"]
-        for node in one["nodes"]
-    ]
+    await page.evaluate(await asyncio.to_thread(axe))
+    violations = await page.evaluate(VIOLATIONS, RULES)
+    return [f"{one['id']}: {node['target']} {node['failureSummary']}" for one in violations for node in one["nodes"]]
+
+
+@cache
+def axe() -> str:
+    """axe-core's script; it is installed where it is not yet."""
+    require("npm")
+    subprocess.run(["make", "--silent", "web/node_modules/.stamp"], cwd=ROOT, check=True)
+    return AXE.read_text("utf-8")

@@ -14,10 +14,11 @@ import pytest
 from xdist.remote import Producer
 
 from fallow.ports.mishaps import MISHAPS
+from tests.browser import running
 from tests.engines import engine_folder, engines, nats_url, postgres_dsn
 from tests.grouped import GroupedScheduling
 
-__all__ = ["engine_folder", "engines", "nats_url", "postgres_dsn"]
+__all__ = ["engine_folder", "engines", "nats_url", "postgres_dsn", "running"]
 
 CAPABILITIES = tomllib.loads(Path(__file__).with_name("capabilities.toml").read_text("utf-8"))
 

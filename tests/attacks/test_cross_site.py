@@ -13,6 +13,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 import pytest
+import pytest_asyncio
 from litestar import Litestar, MediaType, get
 from playwright.async_api import BrowserContext, Page, expect
 
@@ -20,10 +21,10 @@ from fallow.bootstrap.http_server import serving
 from fallow.domain.orders import Order
 from fallow.http.limits import Limits
 from fallow.ports.rates import Rate
-from tests.browser import BOUND_MS, browser
+from tests.browser import BOUND_MS, Chromium
 from tests.unit.fake_network import BUYER, BUYER_KEY, OTHER_KEY, FakeNetwork, fake_network, item_view, job_view
 
-pytestmark = pytest.mark.xdist_group("console")
+pytestmark = [pytest.mark.xdist_group("console"), pytest.mark.asyncio(loop_scope="session")]
 
 JOB = "5" * 32
 
@@ -64,15 +65,14 @@ async def signed_in(context: BrowserContext, url: str) -> AsyncIterator[Page]:
     yield page
 
 
-@pytest.fixture(params=["127.0.0.1", "localhost"])
-async def victim(request: pytest.FixtureRequest) -> AsyncIterator[Victim]:
+@pytest_asyncio.fixture(loop_scope="session", params=["127.0.0.1", "localhost"])
+async def victim(request: pytest.FixtureRequest, running: Chromium) -> AsyncIterator[Victim]:
     """The attacker's page is on another port of the same host, or on another host."""
     roomy = Rate(10_000.0, 100_000)
     async with (
         fake_network(Limits(address=roomy, sign_ins=roomy)) as network,
         serving(network.app, "127.0.0.1", 0) as port,
         serving(Litestar([evil_page], openapi_config=None), "127.0.0.1", 0) as other,
-        browser() as running,
         await running.new_context() as context,
     ):
         network.orders[JOB] = (BUYER, Order(id=JOB, vertical="compute", work={}))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Page, Route, expect
 
 from fallow.bootstrap.http_server import serving
@@ -21,17 +20,16 @@ from fallow.domain.epochs.manifest import path_of
 from fallow.domain.rewards.tree import Leaf
 from fallow.http.limits import Limits
 from fallow.ports.rates import Rate
-from tests.browser import AXE, PHONE, ROOT, barriers, browser, picture, tab
-from tests.capability import require
+from tests.browser import PHONE, Chromium, barriers, picture, tab
 from tests.closed_epochs import ADDRESSES, SETTLEMENT, VALIDATORS, ClosedEpoch
 from tests.epoch_files import Node
 from tests.instant_chain import CHAIN_ID
-from tests.network import Net, until_async
+from tests.network import Net, Running, connected, until_async
 from tests.programs import SECOND
 from tests.settled_world import settled_world
 from tests.unit.fake_network import FakeNetwork, fake_network, node_view
 
-pytestmark = pytest.mark.xdist_group("console")
+pytestmark = [pytest.mark.xdist_group("console"), pytest.mark.asyncio(loop_scope="session")]
 
 EPOCH = 7
 RPC = "https://rpc.example"
@@ -47,11 +45,12 @@ class Explored(NamedTuple):
     url: str
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _tools() -> None:
-    """What the console is built with; axe-core is among it."""
-    require("npm")
-    subprocess.run(["make", "--silent", str(AXE.relative_to(ROOT).parents[1] / ".stamp")], cwd=ROOT, check=True)
+@pytest_asyncio.fixture(loop_scope="session")
+async def net(shared_network: Running) -> AsyncIterator[Net]:
+    """As other tests have it, on the loop that the browser is on."""
+    async with connected(shared_network) as net:
+        await net.on_market(*shared_network.agents)
+        yield net
 
 
 async def first_owing(net: Net) -> int:
@@ -69,17 +68,11 @@ async def first_owing(net: Net) -> int:
     return found[0]
 
 
-def test_the_package_holds_what_the_sources_build_to() -> None:
-    command = [sys.executable, "tools/write_console.py", "--check"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-async def test_a_stranger_sees_the_network_and_checks_what_was_paid(net: Net) -> None:
+async def test_a_stranger_sees_the_network_and_checks_what_was_paid(running: Chromium, net: Net) -> None:
     order = await net.submit([SECOND // 20])
     await net.finished(order.id)
     epoch = await first_owing(net)
-    async with browser() as running, tab(running, net.url) as page:
+    async with tab(running, net.url) as page:
         await page.goto("/")
         await expect(page.get_by_role("heading", level=1)).to_contain_text("machines stand ready or work")
         await expect(page.get_by_text("as of ").first).to_be_visible()
@@ -101,7 +94,7 @@ async def test_a_stranger_sees_the_network_and_checks_what_was_paid(net: Net) ->
         await picture(page, "network-epoch")
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def explored() -> AsyncIterator[Explored]:
     """A network whose services answer what a test wants, over HTTP."""
     async with (
@@ -148,7 +141,9 @@ async def check(page: Page, account: bytes) -> None:
         ("phone", {"viewport": PHONE, "has_touch": True}),
     ],
 )
-async def test_every_page_can_be_used_by_everybody(explored: Explored, look: str, options: dict[str, Any]) -> None:
+async def test_every_page_can_be_used_by_everybody(
+    running: Chromium, explored: Explored, look: str, options: dict[str, Any]
+) -> None:
     pages = {
         "overview": "/",
         "nodes": "/nodes",
@@ -157,7 +152,7 @@ async def test_every_page_can_be_used_by_everybody(explored: Explored, look: str
         "epoch": "/epochs/7",
     }
     network, url = explored
-    async with browser() as running, tab(running, url, **options) as page:
+    async with tab(running, url, **options) as page:
         filled(network)
         for name, path in pages.items():
             await page.goto(path)
@@ -169,7 +164,9 @@ async def test_every_page_can_be_used_by_everybody(explored: Explored, look: str
             await picture(page, f"{look}-{name}")
 
 
-async def test_an_epoch_says_what_became_of_its_records_and_what_each_line_is_owed(explored: Explored) -> None:
+async def test_an_epoch_says_what_became_of_its_records_and_what_each_line_is_owed(
+    running: Chromium, explored: Explored
+) -> None:
     network, url = explored
     filled(network)
     usage, incentive, none = (2_000_000).to_bytes(32), (10**18).to_bytes(32), bytes(32)
@@ -188,7 +185,7 @@ async def test_an_epoch_says_what_became_of_its_records_and_what_each_line_is_ow
         closed = ClosedEpoch(epoch=epoch, leaves=OWED, more={"lines": write_lines(lines)}, policies=[rules])
         for name, data in closed.files.items():
             network.archive.put(path_of(epoch, name), data)
-    async with browser() as running, tab(running, url) as page:
+    async with tab(running, url) as page:
         await page.goto(f"/epochs/{EPOCH + 1}")
         rewards = page.get_by_role("region", name="Rewards")
         row = rewards.get_by_role("row", name="0.50 USD")
@@ -234,9 +231,11 @@ async def file_of(page: Page, kind: str, at: int = 0) -> str:
     return await asyncio.to_thread(path.read_text, "utf-8")
 
 
-async def test_the_overview_tells_which_jobs_ended_and_how_many_nodes_each_day_had(explored: Explored) -> None:
+async def test_the_overview_tells_which_jobs_ended_and_how_many_nodes_each_day_had(
+    running: Chromium, explored: Explored
+) -> None:
     _, url = explored
-    async with browser() as running, tab(running, url) as page:
+    async with tab(running, url) as page:
         await page.goto("/")
         ended = page.get_by_role("region", name="Jobs that ended")
         await expect(ended.get_by_role("row", name="done 20 600 4,096")).to_be_visible()
@@ -255,9 +254,9 @@ async def test_the_overview_tells_which_jobs_ended_and_how_many_nodes_each_day_h
             assert told in await asyncio.to_thread(path.read_text, "utf-8")
 
 
-async def test_names_of_others_are_text_and_nothing_else(explored: Explored) -> None:
+async def test_names_of_others_are_text_and_nothing_else(running: Chromium, explored: Explored) -> None:
     network, url = explored
-    async with browser() as running, tab(running, url) as page:
+    async with tab(running, url) as page:
         filled(network)
         await page.goto("/nodes")
         await expect(page.get_by_role("link", name="02020202…0202")).to_be_visible()
@@ -269,9 +268,9 @@ async def test_names_of_others_are_text_and_nothing_else(explored: Explored) -> 
         assert "stolen" not in await page.title()
 
 
-async def test_a_claim_is_verified_under_the_validators_that_signed(explored: Explored) -> None:
+async def test_a_claim_is_verified_under_the_validators_that_signed(running: Chromium, explored: Explored) -> None:
     network, url = explored
-    async with browser() as running, tab(running, url) as page:
+    async with tab(running, url) as page:
         filled(network)
         await page.goto(f"/epochs/{EPOCH}")
         await check(page, OWED[2].account)
@@ -286,13 +285,13 @@ async def test_a_claim_is_verified_under_the_validators_that_signed(explored: Ex
         await expect(page.get_by_text("An account is 0x and 40 hexadecimal digits.")).to_be_visible()
 
 
-async def test_of_very_many_leaves_one_is_proven_by_its_way_to_the_root(explored: Explored) -> None:
+async def test_of_very_many_leaves_one_is_proven_by_its_way_to_the_root(running: Chromium, explored: Explored) -> None:
     network, url = explored
     many = [Leaf(n.to_bytes(20), SETTLEMENT, n) for n in range(1, 90_001)]
     closed = ClosedEpoch(epoch=EPOCH, leaves=many)
     for name, data in (closed.files | {"tree": tree_over(many)}).items():
         network.archive.put(path_of(EPOCH, name), data)
-    async with browser() as running, tab(running, url) as page:
+    async with tab(running, url) as page:
         await page.goto(f"/epochs/{EPOCH}")
         await check(page, many[49_999].account)
         await expect(page.get_by_text("It is owed 0.05 USD in all")).to_be_visible()
@@ -307,31 +306,35 @@ async def test_of_very_many_leaves_one_is_proven_by_its_way_to_the_root(explored
         await expect(page.get_by_text("owed nothing")).to_have_count(0)
 
 
-async def test_an_account_in_capitals_that_are_its_checksum_is_the_same_account(explored: Explored) -> None:
+async def test_an_account_in_capitals_that_are_its_checksum_is_the_same_account(
+    running: Chromium, explored: Explored
+) -> None:
     network, url = explored
     account = bytes.fromhex("ab" * 20)
     many = sorted([Leaf(account, SETTLEMENT, 50_000), *(Leaf(n.to_bytes(20), SETTLEMENT, n) for n in range(1, 90_001))])
     for name, data in (ClosedEpoch(epoch=EPOCH, leaves=many).files | {"tree": tree_over(many)}).items():
         network.archive.put(path_of(EPOCH, name), data)
-    async with browser() as running, tab(running, url) as page:
+    async with tab(running, url) as page:
         await page.goto(f"/epochs/{EPOCH}")
         await page.get_by_label("Account (0x").fill("0x" + "aB" * 20)
         await page.get_by_role("button", name="Verify", exact=True).click()
         await expect(page.get_by_text("It is owed 0.05 USD in all")).to_be_visible()
 
 
-async def test_of_an_epoch_that_owes_nobody_anything_the_page_says_so(explored: Explored) -> None:
+async def test_of_an_epoch_that_owes_nobody_anything_the_page_says_so(running: Chromium, explored: Explored) -> None:
     """Such an epoch names no leaves at all."""
     network, url = explored
     for name, data in ClosedEpoch(epoch=EPOCH, leaves=[], files=[]).files.items():
         network.archive.put(path_of(EPOCH, name), data)
-    async with browser() as running, tab(running, url) as page:
+    async with tab(running, url) as page:
         await page.goto(f"/epochs/{EPOCH}")
         await check(page, b"\xee" * 20)
         await expect(page.get_by_text("by this epoch it is owed nothing")).to_be_visible()
 
 
-async def test_what_a_node_earned_is_nothing_only_where_its_lines_were_read(explored: Explored) -> None:
+async def test_what_a_node_earned_is_nothing_only_where_its_lines_were_read(
+    running: Chromium, explored: Explored
+) -> None:
     network, url = explored
     line = Line("compute", Node(1).id, OWED[0].account, 10, 500_000, *_amounts(OWED[0]), [], [], [])
     others = [line._replace(node=n.to_bytes(32)) for n in range(40_000)]
@@ -340,7 +343,7 @@ async def test_what_a_node_earned_is_nothing_only_where_its_lines_were_read(expl
         closed = ClosedEpoch(epoch=epoch, leaves=OWED, more={"lines": write_lines(lines)})
         for name, data in closed.files.items():
             network.archive.put(path_of(epoch, name), data)
-    async with browser() as running, tab(running, url) as page:
+    async with tab(running, url) as page:
         await page.goto(f"/nodes/{Node(1).id.hex()}")
         await expect(page.get_by_text("Epoch 7: what it earned there was not read.")).to_be_visible()
         await expect(page.get_by_role("link", name=str(EPOCH + 1), exact=True)).to_be_visible()
@@ -349,7 +352,9 @@ async def test_what_a_node_earned_is_nothing_only_where_its_lines_were_read(expl
         await expect(page.get_by_text("Nothing in the latest epochs.")).to_have_count(0)
 
 
-async def test_a_first_page_of_machines_that_was_cut_short_is_not_taken_for_all_of_them(explored: Explored) -> None:
+async def test_a_first_page_of_machines_that_was_cut_short_is_not_taken_for_all_of_them(
+    running: Chromium, explored: Explored
+) -> None:
     network, url = explored
     whole = [node_view(f"{n:02x}" * 32, "") for n in range(1, 8)]
 
@@ -359,7 +364,7 @@ async def test_a_first_page_of_machines_that_was_cut_short_is_not_taken_for_all_
         await route.fulfill(response=answer, json=(await answer.json())[:3])
 
     network.nodes = whole
-    async with browser() as running, tab(running, url) as page:
+    async with tab(running, url) as page:
         await page.route("**/v1/nodes?*", cut)
         await page.goto("/nodes")
         rows = page.locator("tbody tr")
@@ -376,10 +381,12 @@ async def test_a_first_page_of_machines_that_was_cut_short_is_not_taken_for_all_
         await expect(page.get_by_role("button", name="Show more")).to_have_count(0)
 
 
-async def test_what_comes_later_than_the_next_time_to_ask_is_shown_all_the_same(explored: Explored) -> None:
+async def test_what_comes_later_than_the_next_time_to_ask_is_shown_all_the_same(
+    running: Chromium, explored: Explored
+) -> None:
     filled(explored.network)
     waiting: list[Route] = []
-    async with browser() as running, tab(running, explored.url) as page:
+    async with tab(running, explored.url) as page:
         await page.clock.install()
         asked = asyncio.Event()
 
@@ -397,10 +404,10 @@ async def test_what_comes_later_than_the_next_time_to_ask_is_shown_all_the_same(
         await expect(page.get_by_role("heading", level=1)).to_contain_text("stand ready or work")
 
 
-async def test_a_network_that_says_the_same_begins_nothing_anew(explored: Explored) -> None:
+async def test_a_network_that_says_the_same_begins_nothing_anew(running: Chromium, explored: Explored) -> None:
     filled(explored.network)
     lists: list[str] = []
-    async with browser() as running, tab(running, explored.url) as page:
+    async with tab(running, explored.url) as page:
         page.on("request", lambda request: lists.append(request.url) if "/v1/epochs?" in request.url else None)
         await page.clock.install()
         await page.goto(f"/nodes/{Node(1).id.hex()}")
@@ -412,9 +419,9 @@ async def test_a_network_that_says_the_same_begins_nothing_anew(explored: Explor
         assert len(lists) == 1
 
 
-async def test_machines_that_come_to_a_full_page_can_still_be_paged_to(explored: Explored) -> None:
+async def test_machines_that_come_to_a_full_page_can_still_be_paged_to(running: Chromium, explored: Explored) -> None:
     machines = [node_view(n.to_bytes(32).hex(), "") for n in range(1, 202)]
-    async with browser() as running, tab(running, explored.url) as page:
+    async with tab(running, explored.url) as page:
         explored.network.nodes = machines[:199]
         await page.clock.install()
         await page.goto("/nodes")
@@ -427,9 +434,11 @@ async def test_machines_that_come_to_a_full_page_can_still_be_paged_to(explored:
         await expect(page.locator("tbody tr")).to_have_count(201)
 
 
-async def test_what_a_slow_moment_kept_back_comes_without_the_readers_doing(explored: Explored) -> None:
+async def test_what_a_slow_moment_kept_back_comes_without_the_readers_doing(
+    running: Chromium, explored: Explored
+) -> None:
     """What is asked for once, and what is asked for once a minute."""
-    async with browser() as running, tab(running, explored.url) as page:
+    async with tab(running, explored.url) as page:
         filled(explored.network)
         await page.clock.install()
         await page.route("**/v1/network", lambda route: route.abort())
@@ -448,9 +457,9 @@ async def test_what_a_slow_moment_kept_back_comes_without_the_readers_doing(expl
 
 
 @pytest.mark.parametrize("lie", ["leaves", "statement", "quorum"])
-async def test_what_was_not_signed_is_not_believed(explored: Explored, lie: str) -> None:
+async def test_what_was_not_signed_is_not_believed(running: Chromium, explored: Explored, lie: str) -> None:
     network, url = explored
-    async with browser() as running, tab(running, url) as page:
+    async with tab(running, url) as page:
         filled(network, votes=2 if lie == "quorum" else 3)
         if lie == "leaves":
             network.archive.put(
@@ -466,12 +475,14 @@ async def test_what_was_not_signed_is_not_believed(explored: Explored, lie: str)
         await expect(page.get_by_text("It does not hold.")).to_be_visible()
 
 
-async def test_what_the_gateway_shows_is_marked_as_signed_only_where_it_is(explored: Explored) -> None:
+async def test_what_the_gateway_shows_is_marked_as_signed_only_where_it_is(
+    running: Chromium, explored: Explored
+) -> None:
     async def alter(route: Route) -> None:
         view = await (await route.fetch()).json()
         await route.fulfill(json=view | {"root": "ab" * 32})
 
-    async with browser() as running, tab(running, explored.url) as page:
+    async with tab(running, explored.url) as page:
         filled(explored.network)
         await page.route(f"**/v1/epochs/{EPOCH}", alter)
         await page.goto(f"/epochs/{EPOCH}")
@@ -479,8 +490,8 @@ async def test_what_the_gateway_shows_is_marked_as_signed_only_where_it_is(explo
         await expect(page.get_by_text("abababab")).to_have_count(0)
 
 
-async def test_what_cannot_be_had_is_neither_right_nor_wrong(explored: Explored) -> None:
-    async with browser() as running, tab(running, explored.url) as page:
+async def test_what_cannot_be_had_is_neither_right_nor_wrong(running: Chromium, explored: Explored) -> None:
+    async with tab(running, explored.url) as page:
         filled(explored.network)
         await page.route("**/files/votes/*", lambda route: route.abort())
         await page.goto(f"/epochs/{EPOCH}")
@@ -491,13 +502,15 @@ async def test_what_cannot_be_had_is_neither_right_nor_wrong(explored: Explored)
         await expect(page.get_by_text("it is owed nothing")).to_have_count(0)
 
 
-async def test_a_result_is_shown_beside_the_account_that_it_is_about_and_play_money_as_such(explored: Explored) -> None:
+async def test_a_result_is_shown_beside_the_account_that_it_is_about_and_play_money_as_such(
+    running: Chromium, explored: Explored
+) -> None:
     asset = bytes(19) + b"\x01"
     owed = [Leaf(leaf.account, asset, leaf.cumulative) for leaf in OWED]
     closed = ClosedEpoch(epoch=EPOCH, leaves=owed, settlement=asset, settlement_total=bytes(32))
     for name, data in closed.files.items():
         explored.network.archive.put(path_of(EPOCH, name), data)
-    async with browser() as running, tab(running, explored.url) as page:
+    async with tab(running, explored.url) as page:
         await page.goto(f"/epochs/{EPOCH}")
         await check(page, OWED[2].account)
         await expect(page.get_by_text("It is owed 3.75 USD TEST in all")).to_be_visible()
@@ -506,7 +519,9 @@ async def test_a_result_is_shown_beside_the_account_that_it_is_about_and_play_mo
 
 
 @pytest.mark.parametrize("root", ["sent", "missing"])
-async def test_the_contract_is_asked_through_the_readers_own_rpc(explored: Explored, root: str) -> None:
+async def test_the_contract_is_asked_through_the_readers_own_rpc(
+    running: Chromium, explored: Explored, root: str
+) -> None:
     """A real contract in this process; the page reaches the RPC in its address, which the browser's policy lets it."""
     world = await settled_world()
     for name, data in world.close(EPOCH, {leaf.account: leaf.cumulative for leaf in OWED}).files.items():
@@ -526,7 +541,7 @@ async def test_the_contract_is_asked_through_the_readers_own_rpc(explored: Explo
         headers = {"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Headers": "content-type"}
         await route.fulfill(json={"jsonrpc": "2.0", "id": 1, "result": said}, headers=headers)
 
-    async with browser() as running, tab(running, explored.url, others=(RPC,)) as page:
+    async with tab(running, explored.url, others=(RPC,)) as page:
         await page.route(f"{RPC}/**", answer)
         await page.goto(f"/epochs/{EPOCH}")
         await page.get_by_label("Your own RPC").fill(f"{RPC}/key")
@@ -544,9 +559,11 @@ async def test_the_contract_is_asked_through_the_readers_own_rpc(explored: Explo
             await expect(page.get_by_text("It does not hold.")).to_be_visible()
 
 
-async def test_an_empty_network_says_what_to_do_and_one_that_is_away_says_so(explored: Explored) -> None:
+async def test_an_empty_network_says_what_to_do_and_one_that_is_away_says_so(
+    running: Chromium, explored: Explored
+) -> None:
     network, url = explored
-    async with browser() as running, tab(running, url) as page:
+    async with tab(running, url) as page:
         network.market = type(network.market)(
             **{name: type(getattr(network.market, name))() for name in network.market.__struct_fields__}
         )
@@ -573,9 +590,9 @@ async def test_an_empty_network_says_what_to_do_and_one_that_is_away_says_so(exp
         await expect(page.get_by_text("no machine is here yet")).to_be_visible()
 
 
-async def test_the_keyboard_and_the_readers_choices_are_enough(explored: Explored) -> None:
+async def test_the_keyboard_and_the_readers_choices_are_enough(running: Chromium, explored: Explored) -> None:
     network, url = explored
-    async with browser() as running, tab(running, url) as page:
+    async with tab(running, url) as page:
         filled(network)
         await page.goto("/")
         await expect(page.locator("h1")).to_be_visible()

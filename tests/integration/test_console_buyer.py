@@ -6,7 +6,6 @@ import asyncio
 import csv
 import hashlib
 import re
-import subprocess
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ from urllib.parse import quote
 
 import msgspec
 import pytest
+import pytest_asyncio
 from coincurve import PrivateKey
 from playwright.async_api import Download, FilePayload, Page, Route, expect
 
@@ -30,8 +30,8 @@ from fallow.domain.wallets import address_of, checksum_address, sign_text
 from fallow.http.limits import Limits
 from fallow.ports.rates import Rate
 from fallow.verticals.compute.core.outcome import Outcome, Output, encode_outcome
-from tests.browser import AXE, PHONE, ROOT, barriers, browser, picture, tab
-from tests.capability import require
+from tests.browser import PHONE, Chromium, barriers, picture, tab
+from tests.integration.test_console import net as net  # noqa: PLC0414 - a fixture
 from tests.network import Net, until_async
 from tests.unit.fake_network import (
     ALERTS_CODE,
@@ -46,7 +46,7 @@ from tests.unit.fake_network import (
 )
 from tests.unit.test_http_server import own_tls
 
-pytestmark = pytest.mark.xdist_group("console")
+pytestmark = [pytest.mark.xdist_group("console"), pytest.mark.asyncio(loop_scope="session")]
 
 WALLET_SCRIPT = """
 window.ethereum = {
@@ -72,14 +72,7 @@ class Signed(NamedTuple):
     url: str
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _tools() -> None:
-    """What the console is tested with: axe-core."""
-    require("npm")
-    subprocess.run(["make", "--silent", str(AXE.relative_to(ROOT).parents[1] / ".stamp")], cwd=ROOT, check=True)
-
-
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def signed() -> AsyncIterator[Signed]:
     """A network over HTTP, with a job of the buyer's."""
     roomy = Rate(10_000.0, 100_000)
@@ -150,8 +143,8 @@ async def sign_out(page: Page) -> None:
     await page.get_by_role("button", name="Sign out").click()
 
 
-async def test_who_signs_in_sees_his_jobs_and_who_signs_out_does_not(signed: Signed) -> None:
-    async with browser() as running, tab(running, signed.url, others=(f"blob:{signed.url}",)) as page:
+async def test_who_signs_in_sees_his_jobs_and_who_signs_out_does_not(running: Chromium, signed: Signed) -> None:
+    async with tab(running, signed.url, others=(f"blob:{signed.url}",)) as page:
         await page.goto("/jobs")
         await expect(page.get_by_role("heading", level=1)).to_have_text("Sign in to lab-1")
         await page.get_by_label("API key").fill("fk_wrong")
@@ -170,7 +163,7 @@ async def test_who_signs_in_sees_his_jobs_and_who_signs_out_does_not(signed: Sig
         await expect(page.get_by_role("heading", level=1)).to_have_text("Sign in to lab-1")
 
 
-async def test_a_wallet_signs_its_holder_in(signed: Signed) -> None:
+async def test_a_wallet_signs_its_holder_in(running: Chromium, signed: Signed) -> None:
     """The wallet is what a browser's extension puts into each page: it declines at first."""
     wallet, signed_texts, declines = PrivateKey(b"\x07" * 32), list[str](), [True]
     account = address_text(address_of(wallet))
@@ -185,7 +178,7 @@ async def test_a_wallet_signs_its_holder_in(signed: Signed) -> None:
         signed_texts.append(text)
         return "0x" + sign_text(wallet, text).hex()
 
-    async with browser() as running, tab(running, signed.url) as page:
+    async with tab(running, signed.url) as page:
         await page.goto("/jobs")
         await expect(page.get_by_role("button", name="Sign in")).to_have_count(1)
         await page.expose_function("askedOfWallet", asked)
@@ -203,8 +196,8 @@ async def test_a_wallet_signs_its_holder_in(signed: Signed) -> None:
         await expect(page.get_by_role("link", name="Sign in")).to_be_visible()
 
 
-async def test_what_a_job_left_is_shown_and_never_run(signed: Signed) -> None:
-    async with browser() as running, tab(running, signed.url, others=(f"blob:{signed.url}",)) as page:
+async def test_what_a_job_left_is_shown_and_never_run(running: Chromium, signed: Signed) -> None:
+    async with tab(running, signed.url, others=(f"blob:{signed.url}",)) as page:
         await page.goto("/")
         await sign_in(page, BUYER_KEY)
         await page.get_by_role("link", name="<img src=x").click()
@@ -223,7 +216,9 @@ async def test_what_a_job_left_is_shown_and_never_run(signed: Signed) -> None:
         assert await read(await download.value) == HOSTILE
 
 
-async def test_each_item_says_where_it_stands_and_why_and_pictures_of_all_are_seen_together(signed: Signed) -> None:
+async def test_each_item_says_where_it_stands_and_why_and_pictures_of_all_are_seen_together(
+    running: Chromium, signed: Signed
+) -> None:
     network = signed.network
     ended = network.items[JOB][0]
     others = [{"state": "failed", "reason": "program.time"}, {"state": "failed", "reason": "result.inconclusive"}]
@@ -235,7 +230,7 @@ async def test_each_item_says_where_it_stands_and_why_and_pictures_of_all_are_se
     network.jobs[JOB] = msgspec.structs.replace(
         network.jobs[JOB], reason="buyer.budget", counts={"done": 1, "failed": 2}
     )
-    async with browser() as running, tab(running, signed.url, others=(f"blob:{signed.url}",)) as page:
+    async with tab(running, signed.url, others=(f"blob:{signed.url}",)) as page:
         await page.goto(f"/jobs/{JOB}")
         await enter(page, BUYER_KEY)
         await expect(page.get_by_text("It reached what you wanted to spend at most.")).to_be_visible()
@@ -255,11 +250,12 @@ async def test_each_item_says_where_it_stands_and_why_and_pictures_of_all_are_se
         await picture(page, "items")
 
 
-async def test_under_tls_the_cookie_is_bound_to_its_host_and_never_goes_without(tmp_path: Path) -> None:
+async def test_under_tls_the_cookie_is_bound_to_its_host_and_never_goes_without(
+    running: Chromium, tmp_path: Path
+) -> None:
     async with (
         fake_network() as network,
         serving(network.app, "127.0.0.1", 0, own_tls(tmp_path)) as port,
-        browser() as running,
         tab(running, f"https://127.0.0.1:{port}", ignore_https_errors=True) as page,
     ):
         await page.goto("/jobs")
@@ -282,8 +278,8 @@ async def test_under_tls_the_cookie_is_bound_to_its_host_and_never_goes_without(
         "http://[",
     ],
 )
-async def test_signing_in_leads_to_no_other_host(signed: Signed, to: str) -> None:
-    async with browser() as running, tab(running, signed.url) as page:
+async def test_signing_in_leads_to_no_other_host(running: Chromium, signed: Signed, to: str) -> None:
+    async with tab(running, signed.url) as page:
         await page.goto(f"/sign-in?to={quote(to)}")
         await enter(page, BUYER_KEY)
         await expect(page.locator(".menu")).to_be_visible()
@@ -291,8 +287,10 @@ async def test_signing_in_leads_to_no_other_host(signed: Signed, to: str) -> Non
         assert page.url.startswith(signed.url)
 
 
-async def test_whose_session_ends_is_asked_to_sign_in_again_and_goes_on_where_he_was(signed: Signed) -> None:
-    async with browser() as running, tab(running, signed.url) as page:
+async def test_whose_session_ends_is_asked_to_sign_in_again_and_goes_on_where_he_was(
+    running: Chromium, signed: Signed
+) -> None:
+    async with tab(running, signed.url) as page:
         await page.goto("/account")
         await enter(page, BUYER_KEY)
         await expect(page.get_by_role("heading", name="API keys")).to_be_visible()
@@ -304,12 +302,12 @@ async def test_whose_session_ends_is_asked_to_sign_in_again_and_goes_on_where_he
         await expect(page.get_by_role("heading", name="API keys")).to_be_visible()
 
 
-async def test_who_would_have_to_wait_long_is_told_so(signed: Signed) -> None:
+async def test_who_would_have_to_wait_long_is_told_so(running: Chromium, signed: Signed) -> None:
     async def busy(route: Route) -> None:
         view = {"code": "rate.requests", "message": "There were too many requests.", "hint": "Try again in 600 s."}
         await route.fulfill(status=429, headers={"Retry-After": "600"}, json=view)
 
-    async with browser() as running, tab(running, signed.url) as page:
+    async with tab(running, signed.url) as page:
         await page.goto("/account")
         await enter(page, BUYER_KEY)
         await page.route(re.compile("/v1/account/api-keys$"), busy)
@@ -318,14 +316,16 @@ async def test_who_would_have_to_wait_long_is_told_so(signed: Signed) -> None:
         await expect(told).to_be_visible()
 
 
-async def test_a_part_of_the_network_that_does_not_answer_is_said_so_with_what_to_do(signed: Signed) -> None:
+async def test_a_part_of_the_network_that_does_not_answer_is_said_so_with_what_to_do(
+    running: Chromium, signed: Signed
+) -> None:
     """Also where nothing else is on the page, which then has that as its heading."""
 
     async def silent(route: Route) -> None:
         view = {"code": "bus.timeout", "message": "No answer on market.job in time.", "hint": ""}
         await route.fulfill(status=503, json=view)
 
-    async with browser() as running, tab(running, signed.url, others=(f"blob:{signed.url}",)) as page:
+    async with tab(running, signed.url, others=(f"blob:{signed.url}",)) as page:
         await page.goto("/jobs")
         await enter(page, BUYER_KEY)
         await expect(page.get_by_role("heading", level=1)).to_have_text("Jobs")
@@ -340,10 +340,12 @@ async def test_a_part_of_the_network_that_does_not_answer_is_said_so_with_what_t
             await expect(page.get_by_text("Ask again in a moment.")).to_have_count(0)
 
 
-async def test_who_loses_the_network_is_told_what_is_old_and_what_may_not_have_been_done(signed: Signed) -> None:
+async def test_who_loses_the_network_is_told_what_is_old_and_what_may_not_have_been_done(
+    running: Chromium, signed: Signed
+) -> None:
     ended = msgspec.structs.replace(signed.network.jobs[JOB], ended_at=signed.network.clock.ms)
     signed.network.jobs[JOB] = ended  # told of among the account's alerts, and nothing that costs him
-    async with browser() as running, tab(running, signed.url) as page:
+    async with tab(running, signed.url) as page:
         await page.goto("/account")
         await enter(page, BUYER_KEY)
         await expect(page.locator(".alerts")).to_contain_text("It is done.")
@@ -360,10 +362,10 @@ async def test_who_loses_the_network_is_told_what_is_old_and_what_may_not_have_b
         assert not await barriers(page)
 
 
-async def test_an_address_is_told_of_alerts_when_it_has_agreed(signed: Signed) -> None:
+async def test_an_address_is_told_of_alerts_when_it_has_agreed(running: Chromium, signed: Signed) -> None:
     ended = msgspec.structs.replace(signed.network.jobs[JOB], ended_at=signed.network.clock.ms, state="failed")
     signed.network.jobs[JOB] = ended
-    async with browser() as running, tab(running, signed.url) as page:
+    async with tab(running, signed.url) as page:
         await page.goto("/account")
         await enter(page, BUYER_KEY)
         alerts = page.locator(".alerts")
@@ -382,7 +384,7 @@ async def test_an_address_is_told_of_alerts_when_it_has_agreed(signed: Signed) -
         await expect(page.get_by_role("button", name="Tell me there: E-mail")).to_be_visible()
 
 
-async def test_what_is_changed_while_its_price_is_asked_for_has_no_price(signed: Signed) -> None:
+async def test_what_is_changed_while_its_price_is_asked_for_has_no_price(running: Chromium, signed: Signed) -> None:
     asked, changed = asyncio.Event(), asyncio.Event()
 
     async def slow(route: Route) -> None:
@@ -390,7 +392,7 @@ async def test_what_is_changed_while_its_price_is_asked_for_has_no_price(signed:
         await changed.wait()
         await route.continue_()
 
-    async with browser() as running, tab(running, signed.url) as page:
+    async with tab(running, signed.url) as page:
         await page.goto("/jobs/new")
         await enter(page, BUYER_KEY)
         await page.route("**/v1/quotes", slow)
@@ -406,10 +408,10 @@ async def test_what_is_changed_while_its_price_is_asked_for_has_no_price(signed:
         await expect(page.get_by_role("button", name="Run it")).to_be_visible()
 
 
-async def test_a_program_is_run_once_for_each_of_several_files(signed: Signed) -> None:
+async def test_a_program_is_run_once_for_each_of_several_files(running: Chromium, signed: Signed) -> None:
     files = [FilePayload(name=f"{n}.txt", mimeType="text/plain", buffer=str(n).encode()) for n in range(3)]
     program = FilePayload(name="p.wasm", mimeType="application/wasm", buffer=b"program")
-    async with browser() as running, tab(running, signed.url) as page:
+    async with tab(running, signed.url) as page:
         await page.goto("/jobs/new")
         await enter(page, BUYER_KEY)
         await page.get_by_label("WebAssembly").check()
@@ -434,8 +436,10 @@ async def test_a_program_is_run_once_for_each_of_several_files(signed: Signed) -
     assert order.requirements.trust_min == "proven"
 
 
-async def test_a_script_that_needs_packages_is_sent_to_the_command_that_bundles_them(signed: Signed) -> None:
-    async with browser() as running, tab(running, signed.url) as page:
+async def test_a_script_that_needs_packages_is_sent_to_the_command_that_bundles_them(
+    running: Chromium, signed: Signed
+) -> None:
+    async with tab(running, signed.url) as page:
         await page.goto("/jobs/new")
         await enter(page, BUYER_KEY)
         needy = '# /// script\n# dependencies = [\n#   "numpy",\n# ]\n# ///\nimport numpy\n'
@@ -446,8 +450,8 @@ async def test_a_script_that_needs_packages_is_sent_to_the_command_that_bundles_
         await expect(page.get_by_role("button", name="Ask for a price")).to_be_enabled()
 
 
-async def test_graphics_processors_are_asked_for_in_a_container_alone(signed: Signed) -> None:
-    async with browser() as running, tab(running, signed.url) as page:
+async def test_graphics_processors_are_asked_for_in_a_container_alone(running: Chromium, signed: Signed) -> None:
+    async with tab(running, signed.url) as page:
         await page.goto("/jobs/new")
         await enter(page, BUYER_KEY)
         await expect(page.get_by_label("Graphics processors")).to_have_count(0)
@@ -464,11 +468,13 @@ async def test_graphics_processors_are_asked_for_in_a_container_alone(signed: Si
     assert (needs.gpus, needs.gpu_model, needs.vram_mib) == (2, "RTX 4090", 24 * 1024)
 
 
-async def test_what_was_spent_by_day_is_what_the_ledger_has_of_jobs_and_of_the_meter(signed: Signed) -> None:
+async def test_what_was_spent_by_day_is_what_the_ledger_has_of_jobs_and_of_the_meter(
+    running: Chromium, signed: Signed
+) -> None:
     hour = int(datetime.now(UTC).timestamp()) // 3600 * 3_600_000
     hours = [SpentView(at=hour - n * 24 * 3_600_000, spent={"paid": 2_000_000, "granted": 5}) for n in range(2)]
     signed.network.spent[BUYER] = SpendingView(hours=hours, from_ms=0, whole=True)
-    async with browser() as running, tab(running, signed.url) as page:
+    async with tab(running, signed.url) as page:
         await page.goto("/bills")
         await enter(page, BUYER_KEY)
         await expect(page.get_by_text("4.00 USD spent in the last 30 days")).to_be_visible()
@@ -490,9 +496,11 @@ async def test_what_was_spent_by_day_is_what_the_ledger_has_of_jobs_and_of_the_m
         await expect(page.get_by_text("fallow run script.py")).to_be_visible()
 
 
-async def test_the_accounts_budget_is_set_where_the_bills_are_by_whose_key_may(signed: Signed) -> None:
+async def test_the_accounts_budget_is_set_where_the_bills_are_by_whose_key_may(
+    running: Chromium, signed: Signed
+) -> None:
     keys = signed.network.keys
-    async with browser() as running, tab(running, signed.url) as page:
+    async with tab(running, signed.url) as page:
         await page.goto("/bills")
         await enter(page, BUYER_KEY)
         budget = page.get_by_role("region", name="Budget of a month")
@@ -514,6 +522,7 @@ async def test_the_accounts_budget_is_set_where_the_bills_are_by_whose_key_may(s
 
 
 async def test_an_error_is_told_in_japanese_and_what_the_network_says_in_english_is_marked_as_such(
+    running: Chromium,
     signed: Signed,
 ) -> None:
     """Also what has no Japanese sentence: then the network's own stands there, unfolded."""
@@ -521,7 +530,7 @@ async def test_an_error_is_told_in_japanese_and_what_the_network_says_in_english
     async def new(route: Route) -> None:
         await route.fulfill(status=409, json={"code": "new.code", "message": "It has 7 of them.", "hint": "Take one."})
 
-    async with browser() as running, tab(running, signed.url, locale="ja-JP") as page:
+    async with tab(running, signed.url, locale="ja-JP") as page:
         await page.goto("/jobs/new")
         await page.route(
             "**/v1/session", lambda route: new(route) if route.request.method == "POST" else route.continue_()
@@ -548,11 +557,11 @@ async def test_an_error_is_told_in_japanese_and_what_the_network_says_in_english
         await expect(page.get_by_text("can read the data")).to_have_count(0)
 
 
-async def test_no_cell_of_a_table_is_a_formula_in_a_spreadsheet(signed: Signed) -> None:
+async def test_no_cell_of_a_table_is_a_formula_in_a_spreadsheet(running: Chromium, signed: Signed) -> None:
     job = signed.network.jobs[JOB]
     now_ms = int(datetime.now(UTC).timestamp() * 1000)
     signed.network.jobs[JOB] = msgspec.structs.replace(job, label='=HYPERLINK("x","y")', created_at=now_ms)
-    async with browser() as running, tab(running, signed.url, others=(f"blob:{signed.url}",)) as page:
+    async with tab(running, signed.url, others=(f"blob:{signed.url}",)) as page:
         await page.goto("/bills")
         await enter(page, BUYER_KEY)
         async with page.expect_download() as download:
@@ -561,9 +570,9 @@ async def test_no_cell_of_a_table_is_a_formula_in_a_spreadsheet(signed: Signed) 
     assert (row[1], row[2]) == (JOB, '\'=HYPERLINK("x","y")')
 
 
-async def test_a_buyer_runs_a_job_from_the_browser_and_sees_what_came_of_it(net: Net) -> None:
+async def test_a_buyer_runs_a_job_from_the_browser_and_sees_what_came_of_it(running: Chromium, net: Net) -> None:
     script = "import time\nprint('dug', flush=True)\nopen('/out/t.csv', 'w').write('a,b\\n1,2\\n')\n"
-    async with browser() as running, tab(running, net.url, others=(f"blob:{net.url}",)) as page:
+    async with tab(running, net.url, others=(f"blob:{net.url}",)) as page:
         await page.goto("/")
         await sign_in(page, net.first.key)
         await page.get_by_role("link", name="Run a job").click()
@@ -603,8 +612,8 @@ async def test_a_buyer_runs_a_job_from_the_browser_and_sees_what_came_of_it(net:
         await expect(page.get_by_role("heading", level=1)).to_contain_text("Sign in to")
 
 
-async def test_what_a_running_job_writes_is_seen_while_it_runs_and_it_can_be_ended(net: Net) -> None:
-    async with browser() as running, tab(running, net.url) as page:
+async def test_what_a_running_job_writes_is_seen_while_it_runs_and_it_can_be_ended(running: Chromium, net: Net) -> None:
+    async with tab(running, net.url) as page:
         await page.goto("/sign-in")
         await enter(page, net.first.key)
         await page.get_by_role("link", name="Run a job").click()
@@ -621,7 +630,9 @@ async def test_what_a_running_job_writes_is_seen_while_it_runs_and_it_can_be_end
         await expect(page.get_by_role("status")).to_contain_text("cancelled")
 
 
-async def test_what_a_running_item_writes_is_asked_for_again_when_the_line_breaks(signed: Signed) -> None:
+async def test_what_a_running_item_writes_is_asked_for_again_when_the_line_breaks(
+    running: Chromium, signed: Signed
+) -> None:
     asked: list[str] = []
 
     async def breaking(route: Route) -> None:
@@ -636,7 +647,7 @@ async def test_what_a_running_item_writes_is_asked_for_again_when_the_line_break
     network = signed.network
     network.jobs[JOB] = job_view(JOB)
     network.items[JOB] = [item_view(0, "running")]
-    async with browser() as running, tab(running, signed.url) as page:
+    async with tab(running, signed.url) as page:
         await page.route("**/logs?**", breaking)
         await page.goto(f"/jobs/{JOB}")
         await enter(page, BUYER_KEY)
@@ -646,8 +657,8 @@ async def test_what_a_running_item_writes_is_asked_for_again_when_the_line_break
     assert asked == [f"source={source}&follow=true&offset=0" for source in ("stdout", "stderr", "stderr")]
 
 
-async def test_keys_are_shown_once_and_end_when_they_are_revoked(net: Net) -> None:
-    async with browser() as running, tab(running, net.url) as page:
+async def test_keys_are_shown_once_and_end_when_they_are_revoked(running: Chromium, net: Net) -> None:
+    async with tab(running, net.url) as page:
         await page.goto("/account")
         await enter(page, net.first.key)
         await expect(page.get_by_text("this network's operator has set no mail server")).to_be_visible()
@@ -688,7 +699,9 @@ async def _failed_at(client: AsyncClient) -> object:
         ("phone", {"viewport": PHONE, "has_touch": True}),
     ],
 )
-async def test_every_page_can_be_used_by_everybody(signed: Signed, look: str, options: dict[str, Any]) -> None:
+async def test_every_page_can_be_used_by_everybody(
+    running: Chromium, signed: Signed, look: str, options: dict[str, Any]
+) -> None:
     pages = {"jobs": "/jobs", "job": f"/jobs/{JOB}", "new": "/jobs/new", "account": "/account", "bills": "/bills"}
     ended = msgspec.structs.replace(signed.network.jobs[JOB], ended_at=signed.network.clock.ms)
     signed.network.jobs[JOB] = ended  # an alert with a hostile name, and an address that has failed
@@ -704,7 +717,7 @@ async def test_every_page_can_be_used_by_everybody(signed: Signed, look: str, op
     signed.network.keys[BUYER_KEY] = msgspec.structs.replace(signed.network.keys[BUYER_KEY], scopes=["buy", "withdraw"])
     bound = calls.money.MonthlyBudget(budget_microusd=50_000_000)
     await signed.network.budgets.set(calls.money.SetBudget(account=BUYER, budget=bound))
-    async with browser() as running, tab(running, signed.url, others=(f"blob:{signed.url}",), **options) as page:
+    async with tab(running, signed.url, others=(f"blob:{signed.url}",), **options) as page:
         await page.goto("/sign-in")
         await usable(page, f"{look}-sign-in")
         await page.locator("#key").fill(BUYER_KEY)

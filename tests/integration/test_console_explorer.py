@@ -16,14 +16,13 @@ from fallow.domain.epochs.manifest import path_of
 from fallow.domain.field_map import Tally
 from fallow.domain.places import read_cell
 from fallow.domain.resources import Resources
-from tests.browser import PHONE, barriers, browser, picture, tab
+from tests.browser import PHONE, Chromium, barriers, picture, tab
 from tests.closed_epochs import ClosedEpoch
 from tests.integration.test_console import OWED, Explored, file_of, filled
-from tests.integration.test_console import _tools as _tools  # noqa: PLC0414 - the fixture that installs axe-core
 from tests.integration.test_console import explored as explored  # noqa: PLC0414 - a fixture
 from tests.unit.fake_network import FakeNetwork, node_view
 
-pytestmark = pytest.mark.xdist_group("console")
+pytestmark = [pytest.mark.xdist_group("console"), pytest.mark.asyncio(loop_scope="session")]
 
 BERLIN, TOKYO, SYDNEY = "52.5,13.4", "35.7,139.7", "-33.9,151.2"
 HOLDER = f"0x{OWED[2].account.hex()}"
@@ -49,13 +48,13 @@ def placed(network: FakeNetwork) -> None:
     ],
 )
 async def test_map_sector_and_accounts_can_be_used_by_everybody(
-    explored: Explored, look: str, options: dict[str, Any]
+    running: Chromium, explored: Explored, look: str, options: dict[str, Any]
 ) -> None:
     network, url = explored
     placed(network)
     filled(network)
     network.payees[HOLDER] = f"0x{'ab' * 20}"
-    async with browser() as running, tab(running, url, **options) as page:
+    async with tab(running, url, **options) as page:
         for name, path in {
             "map": "/map",
             "sector": "/sector",
@@ -80,10 +79,10 @@ async def drawn(page: Page, cells: int) -> None:
     await expect(page.locator(f"[data-drawn=yes][data-cells='{cells}'] canvas")).to_be_visible()
 
 
-async def test_who_has_no_mouse_goes_through_the_cells_by_keyboard(explored: Explored) -> None:
+async def test_who_has_no_mouse_goes_through_the_cells_by_keyboard(running: Chromium, explored: Explored) -> None:
     network, url = explored
     placed(network)
-    async with browser() as running, tab(running, url) as page:
+    async with tab(running, url) as page:
         await page.goto("/map")
         await drawn(page, 3)
         sydney = page.get_by_role("button", name="° S")
@@ -97,10 +96,10 @@ async def test_who_has_no_mouse_goes_through_the_cells_by_keyboard(explored: Exp
         await expect(page.get_by_text("no country told")).to_be_visible()
 
 
-async def test_nearer_the_map_asks_for_finer_cells(explored: Explored) -> None:
+async def test_nearer_the_map_asks_for_finer_cells(running: Chromium, explored: Explored) -> None:
     network, url = explored
     placed(network)
-    async with browser() as running, tab(running, url) as page:
+    async with tab(running, url) as page:
         await page.goto("/map")
         await drawn(page, 3)
         async with page.expect_request("**/v1/map?resolution=2"):
@@ -113,10 +112,10 @@ async def test_nearer_the_map_asks_for_finer_cells(explored: Explored) -> None:
         await drawn(page, 0)  # none of the three is near it
 
 
-async def test_without_webgl_the_table_says_the_same(explored: Explored) -> None:
+async def test_without_webgl_the_table_says_the_same(running: Chromium, explored: Explored) -> None:
     network, url = explored
     placed(network)
-    async with browser() as running, tab(running, url) as page:
+    async with tab(running, url) as page:
         await page.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
         await page.goto("/map")
         await expect(page.get_by_text("This browser has no WebGL")).to_be_visible()
@@ -124,10 +123,12 @@ async def test_without_webgl_the_table_says_the_same(explored: Explored) -> None
         assert await barriers(page) == []
 
 
-async def test_the_sector_page_keeps_claims_of_others_apart_and_shows_who_disputes_them(explored: Explored) -> None:
+async def test_the_sector_page_keeps_claims_of_others_apart_and_shows_who_disputes_them(
+    running: Chromium, explored: Explored
+) -> None:
     network, url = explored
     filled(network)
-    async with browser() as running, tab(running, url) as page:
+    async with tab(running, url) as page:
         await page.goto("/sector")
         own = page.get_by_role("region", name="This network")
         await expect(own.get_by_text("Aethir")).to_have_count(0)
@@ -138,19 +139,21 @@ async def test_the_sector_page_keeps_claims_of_others_apart_and_shows_who_disput
         await expect(page.get_by_text("25,000 to 40,000 USD per idle GPU")).to_be_visible()
 
 
-async def test_the_sector_page_says_so_where_its_own_epochs_cannot_be_had(explored: Explored) -> None:
-    async with browser() as running, tab(running, explored.url) as page:
+async def test_the_sector_page_says_so_where_its_own_epochs_cannot_be_had(
+    running: Chromium, explored: Explored
+) -> None:
+    async with tab(running, explored.url) as page:
         await page.route("**/v1/epochs?*", lambda route: route.abort())
         await page.goto("/sector")
         own = page.get_by_role("region", name="This network")
         await expect(own.get_by_role("alert")).to_contain_text("The network does not answer")
 
 
-async def test_an_account_has_a_page_with_what_it_earned_and_is_owed(explored: Explored) -> None:
+async def test_an_account_has_a_page_with_what_it_earned_and_is_owed(running: Chromium, explored: Explored) -> None:
     network, url = explored
     filled(network)
     network.payees[HOLDER] = HOLDER
-    async with browser() as running, tab(running, url) as page:
+    async with tab(running, url) as page:
         await page.goto("/epochs/7")
         await page.get_by_role("link", name=f"{HOLDER[:10]}…{HOLDER[-4:]}").click()
         await expect(page.get_by_role("heading", level=1)).to_contain_text(HOLDER[:10])
@@ -165,7 +168,7 @@ async def test_an_account_has_a_page_with_what_it_earned_and_is_owed(explored: E
         await expect(page.get_by_text("Nothing in the latest epochs.")).to_be_visible()
 
 
-async def test_who_thinks_of_joining_sees_what_machines_like_his_earned(explored: Explored) -> None:
+async def test_who_thinks_of_joining_sees_what_machines_like_his_earned(running: Chromium, explored: Explored) -> None:
     network, url = explored
     small, large = ([bytes([kind, number]) * 16 for number in range(4)] for kind in (2, 8))
     network.nodes = [
@@ -179,7 +182,7 @@ async def test_who_thinks_of_joining_sees_what_machines_like_his_earned(explored
     closed = ClosedEpoch(epoch=7, leaves=OWED, more={"lines": write_lines(lines)})
     for name, data in closed.files.items():
         network.archive.put(path_of(7, name), data)
-    async with browser() as running, tab(running, url) as page:
+    async with tab(running, url) as page:
         await page.goto("/")
         await page.get_by_role("link", name="What machines earn").click()
         await expect(page.get_by_role("row", name="fewer than 4 cores")).to_contain_text("40.00 USD1.00 USD2.00 USD")
@@ -187,12 +190,12 @@ async def test_who_thinks_of_joining_sees_what_machines_like_his_earned(explored
         await expect(page.get_by_text("8 machines that are on the market, over 1 day")).to_be_visible()
 
 
-async def test_every_table_can_be_had_as_a_file_whole(explored: Explored) -> None:
+async def test_every_table_can_be_had_as_a_file_whole(running: Chromium, explored: Explored) -> None:
     network, url = explored
     placed(network)
     filled(network)
     network.nodes = [node_view(f"{number:064x}", country=FORMULA if number == 7 else "JP") for number in range(1, 1203)]
-    async with browser() as running, tab(running, url) as page:
+    async with tab(running, url) as page:
         await page.goto("/nodes")
         nodes = list(csv.DictReader(io.StringIO(await file_of(page, "CSV"))))
         assert [row["node"] for row in nodes] == [node.node for node in network.nodes]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, Route, expect
+from playwright.async_api import Page, Route, expect
 
 from fallow.adapters.archive import StoreArchive, folder_archive
 from fallow.bootstrap.http_server import serving
@@ -23,16 +22,16 @@ from fallow.domain.views.epochs import EpochView, PolicyView
 from fallow.http.limits import Limits
 from fallow.ports.rates import Rate
 from fallow.ports.rpc import serve
-from tests.browser import AXE, PHONE, ROOT, barriers, browser, picture, tab
-from tests.capability import require
+from tests.browser import PHONE, Chromium, barriers, picture, tab
 from tests.epoch_world import HOLDING
 from tests.golden_epoch import FIRST
 from tests.golden_folder import write
 from tests.integration.test_console import file_of
+from tests.integration.test_console import net as net  # noqa: PLC0414 - a fixture
 from tests.network import Net
 from tests.unit.fake_network import BUYER_KEY, OPERATOR, OPERATOR_KEY, VIEWER_KEY, evidence_view, fake_network
 
-pytestmark = [pytest.mark.xdist_group("console"), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.xdist_group("console"), pytest.mark.asyncio(loop_scope="session")]
 
 HOSTILE = "<img src=x onerror=\"document.title='stolen'\">"
 PAGES = {
@@ -63,13 +62,6 @@ NUMBERS = [
 ]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _tools() -> None:
-    """What the console is tested with: axe-core."""
-    require("npm")
-    subprocess.run(["make", "--silent", str(AXE.relative_to(ROOT).parents[1] / ".stamp")], cwd=ROOT, check=True)
-
-
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> StoreArchive:
     """Two closed epochs; since the second one a part of new nodes' pay is held."""
@@ -78,14 +70,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> StoreArchive:
     return folder_archive(folder)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def running() -> AsyncIterator[Browser]:
-    """A browser for all that need no network; each has a window of its own."""
-    async with browser() as running:
-        yield running
-
-
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def url(archive: StoreArchive) -> AsyncIterator[str]:
     """Where the console of a network is whose services answer with something to see, and with hostile names."""
     roomy = Rate(10_000.0, 100_000)
@@ -115,7 +100,7 @@ async def sign_in(page: Page, key: str) -> None:
     await expect(page.locator(".menu")).to_be_visible()
 
 
-async def test_health_says_what_does_not_run_and_what_waits(running: Browser, url: str) -> None:
+async def test_health_says_what_does_not_run_and_what_waits(running: Chromium, url: str) -> None:
     async with tab(running, url) as page:
         await page.goto("/operate")
         await sign_in(page, OPERATOR_KEY)
@@ -130,7 +115,7 @@ async def test_health_says_what_does_not_run_and_what_waits(running: Browser, ur
         assert await over_time.locator("rect:not(.hit)").count() == 3
 
 
-async def test_whoever_does_not_operate_sees_nothing_of_it(running: Browser, url: str) -> None:
+async def test_whoever_does_not_operate_sees_nothing_of_it(running: Chromium, url: str) -> None:
     async with tab(running, url) as page:
         await page.goto("/operate/log")
         await sign_in(page, BUYER_KEY)
@@ -140,7 +125,7 @@ async def test_whoever_does_not_operate_sees_nothing_of_it(running: Browser, url
             assert (await page.request.get(f"/v1/operator/{path}")).status == 403, path
 
 
-async def test_a_viewer_sees_it_all_and_has_nothing_to_change_it_with(running: Browser, url: str) -> None:
+async def test_a_viewer_sees_it_all_and_has_nothing_to_change_it_with(running: Chromium, url: str) -> None:
     async with tab(running, url) as page:
         await page.goto("/operate/doors")
         await sign_in(page, VIEWER_KEY)
@@ -151,7 +136,7 @@ async def test_a_viewer_sees_it_all_and_has_nothing_to_change_it_with(running: B
         await expect(page.get_by_role("row", name="gave TEST credits")).to_be_visible()
 
 
-async def test_names_that_nodes_and_people_gave_are_text(running: Browser, url: str) -> None:
+async def test_names_that_nodes_and_people_gave_are_text(running: Chromium, url: str) -> None:
     async with tab(running, url) as page:
         await page.goto("/operate/log")
         await sign_in(page, OPERATOR_KEY)
@@ -165,7 +150,7 @@ async def test_names_that_nodes_and_people_gave_are_text(running: Browser, url: 
         assert "stolen" not in await page.title()
 
 
-async def test_the_log_and_refused_work_can_be_had_as_files(running: Browser, url: str) -> None:
+async def test_the_log_and_refused_work_can_be_had_as_files(running: Chromium, url: str) -> None:
     async with tab(running, url, others=(f"blob:{url}",)) as page:
         await page.goto("/operate/log")
         await sign_in(page, OPERATOR_KEY)
@@ -177,7 +162,7 @@ async def test_the_log_and_refused_work_can_be_had_as_files(running: Browser, ur
         assert {one["code"] for one in votes} == {HOSTILE}
 
 
-async def test_a_network_in_which_nothing_has_happened_says_what_to_do_next(running: Browser) -> None:
+async def test_a_network_in_which_nothing_has_happened_says_what_to_do_next(running: Chromium) -> None:
     roomy = Rate(10_000.0, 100_000)
     async with (
         fake_network(Limits(address=roomy, sign_ins=roomy)) as network,
@@ -201,7 +186,7 @@ async def test_a_network_in_which_nothing_has_happened_says_what_to_do_next(runn
 
 
 async def test_who_operates_and_buys_nothing_begins_with_his_own_page_and_asks_for_nothing_that_he_may_not(
-    running: Browser, url: str
+    running: Chromium, url: str
 ) -> None:
     refused: list[str] = []
     async with tab(running, url) as page:
@@ -215,7 +200,7 @@ async def test_who_operates_and_buys_nothing_begins_with_his_own_page_and_asks_f
     assert refused == []
 
 
-async def test_refused_work_goes_on_page_by_page(running: Browser, url: str) -> None:
+async def test_refused_work_goes_on_page_by_page(running: Chromium, url: str) -> None:
     async with tab(running, url) as page:
         await page.goto("/operate/refused")
         await sign_in(page, OPERATOR_KEY)
@@ -228,13 +213,12 @@ async def test_refused_work_goes_on_page_by_page(running: Browser, url: str) -> 
         await expect(rows.last).to_contain_text("before.2")
 
 
-@pytest.mark.asyncio(loop_scope="function")
-async def test_an_operator_lets_machines_in_shuts_one_out_and_finds_it_in_the_log(net: Net) -> None:
+async def test_an_operator_lets_machines_in_shuts_one_out_and_finds_it_in_the_log(running: Chromium, net: Net) -> None:
     (agent, *_) = net.running.agents
     node = (await net.node(agent)).node
     key = await net.operator.create_key(scopes=("operate",), label="by hand")
     key_id = next(one.key_id for one in await net.operator.keys() if one.account == key.account)
-    async with browser() as running, tab(running, net.url) as page:
+    async with tab(running, net.url) as page:
         await page.goto("/operate/doors")
         await sign_in(page, key.secret)
         await page.get_by_label("Machines").fill("3")
@@ -279,7 +263,7 @@ async def test_an_operator_lets_machines_in_shuts_one_out_and_finds_it_in_the_lo
     await net.on_market(*net.running.agents)
 
 
-async def test_an_operator_sees_what_other_rules_would_have_come_to(running: Browser, url: str) -> None:
+async def test_an_operator_sees_what_other_rules_would_have_come_to(running: Chromium, url: str) -> None:
     async with tab(running, url) as page:
         await page.goto("/operate/rules")
         await sign_in(page, OPERATOR_KEY)
@@ -309,7 +293,7 @@ async def test_an_operator_sees_what_other_rules_would_have_come_to(running: Bro
         await expect(page.get_by_text("Computed 2 epochs.")).to_have_count(0)
 
 
-async def test_who_sets_the_fee_is_told_first_what_an_owner_has_of_a_dollar(running: Browser, url: str) -> None:
+async def test_who_sets_the_fee_is_told_first_what_an_owner_has_of_a_dollar(running: Chromium, url: str) -> None:
     async with tab(running, url) as page:
         await page.goto("/operate/rules")
         await sign_in(page, VIEWER_KEY)
@@ -339,7 +323,7 @@ async def test_who_sets_the_fee_is_told_first_what_an_owner_has_of_a_dollar(runn
         await expect(page.get_by_role("row", name="Fee, of what buyers pay 8%")).to_be_visible()
 
 
-async def test_who_sets_prices_by_the_meter_is_told_first_for_whom_and_from_when(running: Browser, url: str) -> None:
+async def test_who_sets_prices_by_the_meter_is_told_first_for_whom_and_from_when(running: Chromium, url: str) -> None:
     async with tab(running, url) as page:
         await page.goto("/operate/rules")
         await sign_in(page, OPERATOR_KEY)
@@ -369,7 +353,7 @@ async def test_who_sets_prices_by_the_meter_is_told_first_for_whom_and_from_when
 
 
 async def test_whoever_is_banned_is_found_behind_the_first_page_and_an_action_sent_again_is_the_same(
-    running: Browser, url: str
+    running: Chromium, url: str
 ) -> None:
     bans = [BanView(subject=one * 32, reason=reason) for one, reason in (("01", "spam"), ("02", "it lied"))]
     ids: list[str] = []
@@ -405,7 +389,7 @@ async def test_whoever_is_banned_is_found_behind_the_first_page_and_an_action_se
     ("changed", "since"), [((2, 1, 1), "9"), ((2, 2, 2), "7 or before"), ((2, 0, 1), "9 or before")]
 )
 async def test_since_when_a_rule_holds_is_said_only_where_it_is_known(
-    running: Browser, url: str, changed: tuple[int, ...], since: str
+    running: Chromium, url: str, changed: tuple[int, ...], since: str
 ) -> None:
     """An epoch without a version is damaged."""
     epochs = [
@@ -440,7 +424,7 @@ async def test_since_when_a_rule_holds_is_said_only_where_it_is_known(
     ],
 )
 async def test_every_page_can_be_used_by_everybody(
-    running: Browser, url: str, look: str, options: dict[str, Any]
+    running: Chromium, url: str, look: str, options: dict[str, Any]
 ) -> None:
     async with tab(running, url, **options) as page:
         await page.goto("/operate")
@@ -458,7 +442,7 @@ async def test_every_page_can_be_used_by_everybody(
             await picture(page, f"operator-{look}-{name}")
 
 
-async def test_on_a_phone_all_pages_are_in_one_line_that_a_keyboard_scrolls(running: Browser, url: str) -> None:
+async def test_on_a_phone_all_pages_are_in_one_line_that_a_keyboard_scrolls(running: Chromium, url: str) -> None:
     async with tab(running, url, viewport=PHONE, has_touch=True) as page:
         await page.goto("/operate")
         await sign_in(page, OPERATOR_KEY)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import pytest_asyncio
 from playwright.async_api import Route, expect
 
 from fallow.agent.asking import in_force, load_asked
@@ -30,10 +30,10 @@ from fallow.domain.views.nodes import DayView, OwnLeaseView, RefusalView
 from fallow.http.limits import Limits
 from fallow.ports.rates import Rate
 from fallow.ports.tasks import background
-from tests.browser import AXE, PHONE, ROOT, browser, picture, tab
-from tests.capability import require
+from tests.browser import PHONE, Chromium, picture, tab
 from tests.closed_epochs import ClosedEpoch
 from tests.epoch_files import Node
+from tests.integration.test_console import net as net  # noqa: PLC0414 - a fixture
 from tests.integration.test_console_buyer import HOSTILE, Signed, enter, usable
 from tests.network import Net, fallow
 from tests.unit.agent_fakes import FakeClock
@@ -49,20 +49,11 @@ from tests.unit.fake_network import (
 )
 from tests.unit.owner_fakes import TERMS, FakeProbes, new_owner
 
-pytestmark = pytest.mark.xdist_group("console")
+pytestmark = [pytest.mark.xdist_group("console"), pytest.mark.asyncio(loop_scope="session")]
 
 EPOCH = 7
 HOUR_MS = 3_600_000
 BUSY, WRONG = "01" * 32, "02" * 32
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _tools() -> None:
-    """What the console is tested with: axe-core."""
-    require("npm")
-    subprocess.run(["make", "--silent", str(AXE.relative_to(ROOT).parents[1] / ".stamp")], cwd=ROOT, check=True)
-
-
 FILE = IdlePolicy(console=True, cpu_percent=50, price_usd_per_core_hour=0.02, console_price_percent=50)
 
 
@@ -73,7 +64,7 @@ def owner(tmp_path: Path) -> Owner:
     return new_owner(tmp_path, FakeProbes(), FakeClock())
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def signed(owner: Owner) -> AsyncIterator[Signed]:
     """A network over HTTP, with a provider who has machines in every state; the first one answers for itself."""
     roomy = Rate(10_000.0, 100_000)
@@ -160,8 +151,8 @@ def amount(value: int) -> bytes:
     return value.to_bytes(32)
 
 
-async def test_a_provider_sees_what_his_machines_do_and_why_they_do_not(signed: Signed) -> None:
-    async with browser() as running, tab(running, signed.url) as page:
+async def test_a_provider_sees_what_his_machines_do_and_why_they_do_not(running: Chromium, signed: Signed) -> None:
+    async with tab(running, signed.url) as page:
         await page.goto("/sign-in")
         await enter(page, PROVIDER_KEY)
         await expect(page.get_by_role("heading", level=1)).to_have_text("Your machines")
@@ -202,9 +193,9 @@ async def test_a_provider_sees_what_his_machines_do_and_why_they_do_not(signed: 
 
 
 async def test_a_provider_asks_his_machine_for_rules_and_sees_what_it_took(
-    signed: Signed, owner: Owner, tmp_path: Path
+    running: Chromium, signed: Signed, owner: Owner, tmp_path: Path
 ) -> None:
-    async with browser() as running, tab(running, signed.url) as page:
+    async with tab(running, signed.url) as page:
         await page.goto("/provider")
         await enter(page, PROVIDER_KEY)
         await page.get_by_role("button", name="barn").click()
@@ -242,8 +233,8 @@ async def test_a_provider_asks_his_machine_for_rules_and_sees_what_it_took(
         await expect(rules).to_contain_text("fallow agent policy set console=true")
 
 
-async def test_what_was_earned_is_shown_apart_with_what_is_held_and_why(signed: Signed) -> None:
-    async with browser() as running, tab(running, signed.url) as page:
+async def test_what_was_earned_is_shown_apart_with_what_is_held_and_why(running: Chromium, signed: Signed) -> None:
+    async with tab(running, signed.url) as page:
         await page.goto("/provider")
         await enter(page, PROVIDER_KEY)
         hours = page.get_by_role("region", name="Usage by the hour")
@@ -264,8 +255,10 @@ async def test_what_was_earned_is_shown_apart_with_what_is_held_and_why(signed: 
         assert "999.00 USD" not in await page.content()
 
 
-async def test_each_step_from_what_buyers_paid_to_what_is_owed_opens_the_records_behind_it(signed: Signed) -> None:
-    async with browser() as running, tab(running, signed.url) as page:
+async def test_each_step_from_what_buyers_paid_to_what_is_owed_opens_the_records_behind_it(
+    running: Chromium, signed: Signed
+) -> None:
+    async with tab(running, signed.url) as page:
         await page.goto("/provider")
         await enter(page, PROVIDER_KEY)
         epochs = page.get_by_role("region", name="By epoch, and why")
@@ -293,8 +286,8 @@ async def test_each_step_from_what_buyers_paid_to_what_is_owed_opens_the_records
         await expect(epochs.get_by_role("alert")).to_contain_text("is not the one that was signed for")
 
 
-async def test_what_came_in_today_and_in_a_month_is_at_the_head(signed: Signed) -> None:
-    async with browser() as running, tab(running, signed.url) as page:
+async def test_what_came_in_today_and_in_a_month_is_at_the_head(running: Chromium, signed: Signed) -> None:
+    async with tab(running, signed.url) as page:
         await page.goto("/provider")
         await enter(page, PROVIDER_KEY)
         today = page.get_by_role("region", name="today")
@@ -304,12 +297,12 @@ async def test_what_came_in_today_and_in_a_month_is_at_the_head(signed: Signed) 
         await expect(today.get_by_text("as of")).to_have_count(2)
 
 
-async def test_nothing_was_earned_only_where_all_epochs_were_read(signed: Signed) -> None:
+async def test_nothing_was_earned_only_where_all_epochs_were_read(running: Chromium, signed: Signed) -> None:
     async def torn(route: Route) -> None:
         answer = await route.fetch()
         await route.fulfill(response=answer, json=[{**view, "damaged": "torn"} for view in await answer.json()])
 
-    async with browser() as running, tab(running, signed.url) as page:
+    async with tab(running, signed.url) as page:
         await page.route("**/v1/epochs?*", torn)
         await page.goto("/provider")
         await enter(page, PROVIDER_KEY)
@@ -318,8 +311,8 @@ async def test_nothing_was_earned_only_where_all_epochs_were_read(signed: Signed
         await expect(epochs).not_to_contain_text("Nothing in the latest epochs.")
 
 
-async def test_the_calculator_begins_with_what_is_asked_and_sold_here(signed: Signed) -> None:
-    async with browser() as running, tab(running, signed.url) as page:
+async def test_the_calculator_begins_with_what_is_asked_and_sold_here(running: Chromium, signed: Signed) -> None:
+    async with tab(running, signed.url) as page:
         await page.goto("/provider")
         await enter(page, PROVIDER_KEY)
         await expect(page.get_by_label("Price for a core and hour")).to_have_value("0.02")
@@ -333,18 +326,18 @@ async def test_the_calculator_begins_with_what_is_asked_and_sold_here(signed: Si
         await expect(sums).to_have_text(["—"] * 4)
 
 
-async def test_half_of_the_machines_ask_the_price_that_the_calculator_says(signed: Signed) -> None:
+async def test_half_of_the_machines_ask_the_price_that_the_calculator_says(running: Chromium, signed: Signed) -> None:
     (cheap,) = signed.network.nodes
     dear = Terms(price_microusd_per_core_hour=90_000)
     signed.network.nodes.append(msgspec.structs.replace(cheap, node="ff" * 32, terms=dear))
-    async with browser() as running, tab(running, signed.url) as page:
+    async with tab(running, signed.url) as page:
         await page.goto("/provider")
         await enter(page, PROVIDER_KEY)
         await expect(page.get_by_text("Half of the 2 machines that are here ask 0.02 USD or less")).to_be_visible()
 
 
-async def test_who_only_buys_has_no_such_page(signed: Signed) -> None:
-    async with browser() as running, tab(running, signed.url) as page:
+async def test_who_only_buys_has_no_such_page(running: Chromium, signed: Signed) -> None:
+    async with tab(running, signed.url) as page:
         await page.goto("/provider")
         await enter(page, OTHER_KEY)
         await expect(page.get_by_text("scope.missing").first).to_be_visible()
@@ -359,8 +352,10 @@ async def test_who_only_buys_has_no_such_page(signed: Signed) -> None:
         ("phone", {"viewport": PHONE, "has_touch": True}),
     ],
 )
-async def test_the_page_can_be_used_by_everybody(signed: Signed, look: str, options: dict[str, Any]) -> None:
-    async with browser() as running, tab(running, signed.url, **options) as page:
+async def test_the_page_can_be_used_by_everybody(
+    running: Chromium, signed: Signed, look: str, options: dict[str, Any]
+) -> None:
+    async with tab(running, signed.url, **options) as page:
         await page.goto("/provider")
         await page.locator("#key").fill(PROVIDER_KEY)
         await page.keyboard.press("Enter")
@@ -369,11 +364,13 @@ async def test_the_page_can_be_used_by_everybody(signed: Signed, look: str, opti
         await usable(page, f"{look}-provider")
 
 
-async def test_on_a_real_network_a_provider_sees_his_machine_at_work_and_what_it_earned(net: Net) -> None:
+async def test_on_a_real_network_a_provider_sees_his_machine_at_work_and_what_it_earned(
+    running: Chromium, net: Net
+) -> None:
     async with net.agent("granary") as agent:
         said = await fallow("agent", "key", "--home", agent.home, "--json")
         key = json.loads(said.out)["key"]
-        async with browser() as running, tab(running, net.url) as page:
+        async with tab(running, net.url) as page:
             await page.goto("/sign-in")
             await enter(page, key)
             row = page.get_by_role("region", name="machines").get_by_role("row", name="granary")

@@ -16,13 +16,12 @@ from fallow.domain.views.governance import ChangeView, GovernedView, HolderView
 from fallow.domain.views.network import ContractsView
 from fallow.ports.happenings import show
 from fallow.ports.rpc import Empty, serve
-from tests.browser import PHONE, barriers, browser, tab
+from tests.browser import PHONE, Chromium, barriers, tab
 from tests.integration.test_console import EPOCH, Explored, file_of, filled
-from tests.integration.test_console import _tools as _tools  # noqa: PLC0414 - the fixture that installs axe-core
 from tests.integration.test_console import explored as explored  # noqa: PLC0414 - a fixture
 from tests.unit.fake_network import FakeNetwork, node_view
 
-pytestmark = pytest.mark.xdist_group("console")
+pytestmark = [pytest.mark.xdist_group("console"), pytest.mark.asyncio(loop_scope="session")]
 
 NODE = "5e" * 32
 GUARDIAN = "0x" + "1a" * 20
@@ -46,10 +45,10 @@ DID = VerticalSums(
 )  # fmt: skip
 
 
-async def test_what_happens_is_on_the_overview_while_it_happens(explored: Explored) -> None:
+async def test_what_happens_is_on_the_overview_while_it_happens(running: Chromium, explored: Explored) -> None:
     network, url = explored
     await tell(network, Happening(at=1_000, kind="node.joined", node=NODE))
-    async with browser() as running, tab(running, url) as page:
+    async with tab(running, url) as page:
         await page.goto("/")
         live = page.get_by_role("region", name="Live")
         await expect(live.get_by_text("as it happens")).to_be_visible()
@@ -69,12 +68,13 @@ async def test_what_happens_is_on_the_overview_while_it_happens(explored: Explor
 
 
 async def test_each_kind_of_infrastructure_has_a_page_with_what_it_did_and_what_it_costs_elsewhere(
+    running: Chromium,
     explored: Explored,
 ) -> None:
     network, url = explored
     filled(network)
     network.archive.put(path_of(EPOCH, NETWORKS), msgspec.json.encode([DID]))
-    async with browser() as running, tab(running, url) as page:
+    async with tab(running, url) as page:
         await page.goto("/")
         eco = page.get_by_role("region", name="What it takes in and mints")
         await expect(eco).to_contain_text("19.75 USD")
@@ -106,7 +106,7 @@ async def test_each_kind_of_infrastructure_has_a_page_with_what_it_did_and_what_
 
 @pytest.mark.parametrize("lie", ["", "nodes", "usage of all kinds"])
 async def test_sums_that_nobody_signs_are_checked_in_the_browser_against_what_was_signed(
-    explored: Explored, lie: str
+    running: Chromium, explored: Explored, lie: str
 ) -> None:
     network, url = explored
     filled(network)
@@ -114,7 +114,7 @@ async def test_sums_that_nobody_signs_are_checked_in_the_browser_against_what_wa
     told = VerticalSums(vertical="compute", nodes=1 + (lie == "nodes"), units=50, incentive=str(5 * 10**18))
     sums = [msgspec.structs.replace(told, usage_microusd=usage - 1), VerticalSums(vertical="storage", usage_microusd=1)]
     network.archive.put(path_of(EPOCH, NETWORKS), msgspec.json.encode(sums))
-    async with browser() as running, tab(running, url) as page:
+    async with tab(running, url) as page:
         await page.goto("/networks/compute")
         await page.get_by_role("button", name="Check these sums here").click()
         found = page.get_by_role("listitem").filter(has_text="Epoch 7")
@@ -125,13 +125,13 @@ async def test_sums_that_nobody_signs_are_checked_in_the_browser_against_what_wa
         assert await barriers(page) == []
 
 
-async def test_what_has_a_page_is_found_and_what_has_none_is_said(explored: Explored) -> None:
+async def test_what_has_a_page_is_found_and_what_has_none_is_said(running: Chromium, explored: Explored) -> None:
     network, url = explored
     filled(network)
     network.nodes = [node_view(NODE), *network.nodes]
     network.nodes.sort(key=lambda one: one.node)
     network.payees[GUARDIAN] = GUARDIAN
-    async with browser() as running, tab(running, url) as page:
+    async with tab(running, url) as page:
         await page.goto("/")
         box = page.get_by_role("searchbox", name="Search the network")
         for typed, path in {
@@ -153,10 +153,12 @@ async def test_what_has_a_page_is_found_and_what_has_none_is_said(explored: Expl
             await expect(page.get_by_text("Nothing is found.")).to_have_count(0)
 
 
-async def test_who_governs_the_contracts_and_what_waits_is_for_everybody_to_see(explored: Explored) -> None:
+async def test_who_governs_the_contracts_and_what_waits_is_for_everybody_to_see(
+    running: Chromium, explored: Explored
+) -> None:
     network, url = explored
     filled(network)
-    async with browser() as running, tab(running, url, viewport=PHONE, has_touch=True) as page:
+    async with tab(running, url, viewport=PHONE, has_touch=True) as page:
         await page.goto("/governance")
         await expect(page.get_by_text("This network has no chain")).to_be_visible()
         assert await barriers(page) == []

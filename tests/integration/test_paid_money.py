@@ -17,7 +17,6 @@ from fallow.domain.transactions import call_data
 from fallow.domain.views.audits import AuditView
 from tests.browser import PHONE, browser, tab
 from tests.browser_wallet import BrowserWallet, Chain
-from tests.integration.test_console_buyer import _tools as _tools  # noqa: PLC0414 - the fixture that installs axe-core
 from tests.integration.test_console_buyer import enter, usable
 from tests.network import Net, fallow, network, until_async
 from tests.programs import SECOND
