@@ -34,7 +34,7 @@ def gateways(*, json: Json = False) -> None:
         )
     found = msgspec.msgpack.decode(answer, type=list[GatewayView])
     if json:
-        show_json([{**msgspec.to_builtins(one), "key": one.key.hex()} for one in found])
+        show_json([{**msgspec.structs.asdict(one), "key": one.key.hex()} for one in found])
         return
     rows = [
         (
