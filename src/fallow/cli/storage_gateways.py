@@ -41,7 +41,7 @@ def gateways(*, json: Json = False) -> None:
             one.key.hex(),
             one.owner or ALONE,
             when(one.until_ms) if one.owner else "",
-            tokens(int(one.staked_units)),
+            tokens(int(one.staked_units)) if one.staked_units else "not known",
             tokens(int(one.least_units)),
         )
         for one in found
