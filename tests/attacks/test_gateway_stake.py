@@ -14,13 +14,14 @@ from fallow.domain.records import Body
 from fallow.domain.rewards.oracle import TOKEN_UNITS
 from fallow.domain.wallets import address_of
 from fallow.ports.vertical.control import Hosted
+from fallow.verticals.storage.core.calls.segments import MorePlaces
 from fallow.verticals.storage.core.hosted import GatewayView, GetGateways
 from fallow.verticals.storage.core.orders import OrderLimit
 from fallow.verticals.storage.plugin import VERTICAL
 from tests.epoch_files import NET, NETWORK_KEY
 from tests.epoch_world import filed
 from tests.gateway_stake import GATEWAY, KEY, OWNER, vouched
-from tests.places_world import World, machines, places_world
+from tests.places_world import BUYER, World, machines, places_world
 
 PAYLOAD, LEAST, DAY_MS, MINUTE_MS = 1_000_000, 5 * TOKEN_UNITS, 86_400_000, 60_000
 
@@ -44,12 +45,20 @@ async def with_stake(world: World, stake: Stake, word: GatewayVouched | None) ->
     world.client = GATEWAY
     world.hosted = Hosted(KEY, stake.of, word, LEAST)
     world.places = world.process()
+    await world.places.hosted.look()
     await world.tell()
 
 
 async def decided(world: World, kind: type[Body]) -> list[Body]:
     async with world.database.transaction() as tx:
         return [one.body for _, one in await PostgresDecisionStore().pending(tx, kind.kind, 0, 100)]
+
+
+async def later(world: World, ms: int) -> None:
+    """So long later all look again."""
+    world.clock.advance(ms)
+    await world.places.hosted.look()
+    await world.tell()
 
 
 async def staked(world: World) -> dict[str, float]:
@@ -85,10 +94,8 @@ async def test_nothing_goes_through_a_gateway_without_stake_and_all_that_needs_n
         with pytest.raises(Unavailable, match=r"storage\.gateway_stake"):
             await world.read(0, 1)
         stake.units = LEAST
-        await refused(world)
-        world.clock.advance(MINUTE_MS)
-        await world.tell()
-        assert await world.read(0, 1), "the chain is asked once a minute"
+        await world.places.hosted.look()
+        assert await world.read(0, 1)
         assert await world.places.hosted.get(GetGateways(account="")) == [
             GatewayView(
                 key=KEY,
@@ -99,18 +106,19 @@ async def test_nothing_goes_through_a_gateway_without_stake_and_all_that_needs_n
             )
         ]
         assert await staked(world) == {address_text(address_of(OWNER)): 5.0}
+        plan = await world.begin(PAYLOAD, b"u" * 16)
         stake.away = True
-        world.clock.advance(59 * MINUTE_MS)
-        await world.tell()
+        await later(world, 59 * MINUTE_MS)
         assert await world.read(0, 1), "stake takes days to leave"
-        world.clock.advance(2 * MINUTE_MS)
-        await world.tell()
-        with pytest.raises(Unavailable, match=r"chain\.away"):
-            await world.read(0, 1)
+        await later(world, MINUTE_MS)
+        assert "the chain does not answer" in await refused(world)
+        with pytest.raises(Unavailable, match=r"storage\.gateway_stake"):
+            await world.places.more(MorePlaces(account=address_text(BUYER), segment=plan.segment, numbers=[0]))
         assert await world.places.hosted.measure() == [], "nothing is made up"
+        (view,) = await world.places.hosted.get(GetGateways(account=""))
+        assert view.staked_units == ""
         stake.away = False
-        world.clock.advance(DAY_MS)
-        await world.tell()
+        await later(world, DAY_MS)
         assert "nobody stands for it" in await refused(world), "his word has run out"
         assert await staked(world) == {"nobody": 0.0}
 

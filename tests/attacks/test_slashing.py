@@ -121,6 +121,7 @@ async def test_who_stands_for_a_gateway_loses_stake_for_an_order_beyond_its_limi
     world = World(await settled_world())
     await world.tokens(OWNER)
     await world.stake(OWNER, OWN, OWNER)
+    assert await world.vault.staked(address_of(OWNER)) == OWN
     network, body = Node(0), overstated(limit(5), 6)
     network.key, network.id = NETWORK, NETWORK_KEY
     for epoch in (FIRST + 1, FIRST + 2):

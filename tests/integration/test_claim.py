@@ -106,8 +106,8 @@ async def test_a_buyers_deposit_ends_in_a_providers_wallet(tmp_path: Path, capsy
         await buyer.types("chain", "give", wallet, "5", "--data", net.data)
         await buyer.types("wallet", "deposit", "5")
         (gateway,) = await buyer.types("storage", "gateways")
-        assert "owner" not in gateway, "the operator's word alone, and he wants more"
-        assert gateway["least_units"] == str(7 * 10**18)
+        assert (gateway["owner"], gateway["staked_units"]) == ("", "0"), "the operator's word alone"
+        assert gateway["least_units"] == str(7 * 10**18), "and he wants more"
 
         async def credited() -> bool:
             return (await account.client.balance()).spendable["paid"] == 5_000_000

@@ -80,6 +80,10 @@ def test_everybody_sees_whose_stake_stands_for_a_gateway_and_where_nobodys_does(
     said = capsys.readouterr().out
     assert owner in said
     assert "2027-01-15 08:00:00" in said
+    client.view = msgspec.structs.replace(client.view, staked_units="")
+    assert main.run(["storage", "gateways"]) == 0
+    assert "not known" in capsys.readouterr().out
+    client.view = msgspec.structs.replace(client.view, staked_units=str(10**18))
     assert main.run(["storage", "gateways", "--json"]) == 0
     (told,) = json.loads(capsys.readouterr().out)
     assert (told["key"], told["owner"], told["staked_units"]) == (KEY.hex(), owner, str(10**18))

@@ -168,12 +168,7 @@ async def _stakes(ground: Ground, data: Path) -> AsyncIterator[StakeOf]:
         )
     contracts = await asyncio.to_thread(the_contracts, data)
     async with own_chain(ground.place) as chain:
-        vault = Vault(chain, address(contracts.vault))
-
-        async def staked(operator: bytes) -> int:
-            return (await vault.pool(operator)).staked
-
-        yield staked
+        yield Vault(chain, address(contracts.vault)).staked
 
 
 async def _nothing(_: bytes) -> int:

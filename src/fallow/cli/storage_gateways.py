@@ -34,14 +34,14 @@ def gateways(*, json: Json = False) -> None:
         )
     found = msgspec.msgpack.decode(answer, type=list[GatewayView])
     if json:
-        show_json([{**msgspec.to_builtins(one), "key": one.key.hex()} for one in found])
+        show_json([{**msgspec.structs.asdict(one), "key": one.key.hex()} for one in found])
         return
     rows = [
         (
             one.key.hex(),
             one.owner or ALONE,
             when(one.until_ms) if one.owner else "",
-            tokens(int(one.staked_units)),
+            tokens(int(one.staked_units)) if one.staked_units else "not known",
             tokens(int(one.least_units)),
         )
         for one in found

@@ -45,6 +45,10 @@ class Vault:
         types = "(uint256,uint256,uint256,uint256,uint256)"
         return Pool(*answer_of(types, await self._ask("pools(address)", operator)))
 
+    async def staked(self, operator: bytes) -> int:
+        """Tokens that are at stake with an operator, everybody's."""
+        return (await self.pool(operator)).staked
+
     async def slash(self, number: int) -> Slash | None:
         """A slash by its number; None where there were not so many."""
         try:

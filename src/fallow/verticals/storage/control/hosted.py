@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Final
 
@@ -20,12 +21,15 @@ from fallow.ports.vertical.control import ControlGround, Hosted
 from fallow.verticals.storage.core.handed_in import Overstated
 from fallow.verticals.storage.core.hosted import GatewayView, GetGateways
 
-FRESH_MS: Final = 60_000
+LOOK_S: Final = 60.0
 COUNTS_MS: Final = 3_600_000
 """How long it counts while the chain is away. Stake is at hand for days after its holder began to take it out."""
 STAKED: Final = "fallow_storage_gateway_staked_tokens"
 NOBODY: Final = "nobody"
 HINT: Final = "Tell the operator. Until then your own machine does the same: fallow s3 serve"
+
+
+_log = logging.getLogger(__name__)
 
 
 class HostedGateways:
@@ -45,11 +49,28 @@ class HostedGateways:
             async with self._database.transaction() as tx:
                 await self._decisions.add(tx, [Decision(self._clock.now_ms(), self._hosted.vouched)])
 
-    async def check(self, client: bytes) -> None:
+    async def follow(self) -> None:
+        """Ask once a minute what is at stake with their owner, until cancelled: who reads waits for no chain."""
+        while True:
+            await self.look()
+            await self._clock.sleep(LOOK_S)
+
+    async def look(self) -> None:
+        """Ask it now."""
+        if self._hosted.vouched is None:
+            return
+        try:
+            units = await self._hosted.stake_of(self._hosted.vouched.owner)
+        except Unavailable as error:
+            _log.warning("what is at stake for the gateway is not known now: %s", error)
+            return
+        self._staked = units, self._clock.monotonic_ms()
+
+    def check(self, client: bytes) -> None:
         """Let a client have limits to sign orders under. Others than these gateways sign for themselves.
 
         Raises:
-            Unavailable: `storage.gateway_stake`: nobody stands for these gateways, or with too little.
+            Unavailable: `storage.gateway_stake`: nobody stands for these gateways, with too little, or nobody knows.
         """
         hosted = self._hosted
         if client != hosted.key or not hosted.stake_min:
@@ -57,8 +78,12 @@ class HostedGateways:
         least = f"The operator wants {hosted.stake_min // TOKEN_UNITS:,} tokens at stake"
         if hosted.vouched is None or not self._stands_at(self._clock.now_ms()):
             raise Unavailable("storage.gateway_stake", f"{least} for this gateway, and nobody stands for it now.", HINT)
-        if await self._stake(hosted.vouched.owner) < hosted.stake_min:
-            owner = address_text(hosted.vouched.owner)
+        staked, owner = self._stake(), address_text(hosted.vouched.owner)
+        if staked is None:
+            raise Unavailable(
+                "storage.gateway_stake", f"{least} for this gateway, and the chain does not answer.", HINT
+            )
+        if staked < hosted.stake_min:
             raise Unavailable("storage.gateway_stake", f"{least} for this gateway; {owner} has fewer there.", HINT)
 
     async def get(self, _: GetGateways) -> list[GatewayView]:
@@ -66,28 +91,26 @@ class HostedGateways:
         hosted, vouched = self._hosted, self._hosted.vouched
         if vouched is None:
             return [GatewayView(key=hosted.key, least_units=str(hosted.stake_min))]
+        staked = self._stake()
         return [
             GatewayView(
                 key=hosted.key,
                 owner=address_text(vouched.owner),
                 until_ms=vouched.until_ms,
-                staked_units=str(await self._stake(vouched.owner)),
+                staked_units="" if staked is None else str(staked),
                 least_units=str(hosted.stake_min),
             )
         ]
 
     async def measure(self) -> Sequence[Family]:
-        """Tell how much is at stake for them, and whose it is; nothing while the chain is away."""
-        vouched = self._hosted.vouched
-        try:
-            if vouched is None or not self._stands_at(self._clock.now_ms()):
-                staked = {NOBODY: 0.0}
-            else:
-                staked = {address_text(vouched.owner): await self._stake(vouched.owner) / TOKEN_UNITS}
-        except Unavailable:
-            return []
+        """Tell how much is at stake for them, and whose it is; nothing where nobody knows."""
+        vouched, units = self._hosted.vouched, self._stake()
         says = "Tokens at stake with who stands for the network's own gateways."
-        return [gauges(STAKED, says, "owner", staked)]
+        if vouched is None or not self._stands_at(self._clock.now_ms()):
+            return [gauges(STAKED, says, "owner", {NOBODY: 0})]
+        return (
+            [] if units is None else [gauges(STAKED, says, "owner", {address_text(vouched.owner): units / TOKEN_UNITS})]
+        )
 
     async def convict(self, tx: Transaction, overstated: list[Overstated]) -> None:
         """Have it recorded where they ordered beyond a limit that somebody stands for."""
@@ -106,14 +129,8 @@ class HostedGateways:
         vouched = self._hosted.vouched
         return vouched is not None and vouched.from_ms <= at_ms < vouched.until_ms
 
-    async def _stake(self, owner: bytes) -> int:
-        """Units at stake with the owner, asked once a minute."""
-        now = self._clock.monotonic_ms()
-        if self._staked is not None and now - self._staked[1] < FRESH_MS:
-            return self._staked[0]
-        try:
-            self._staked = await self._hosted.stake_of(owner), now
-        except Unavailable:
-            if self._staked is None or now - self._staked[1] >= COUNTS_MS:
-                raise
+    def _stake(self) -> int | None:
+        """Units at stake with the owner; None: nobody knows."""
+        if self._staked is None or self._clock.monotonic_ms() - self._staked[1] >= COUNTS_MS:
+            return None
         return self._staked[0]

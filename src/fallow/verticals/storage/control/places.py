@@ -171,6 +171,7 @@ class Places:
             await self.hosted.announce()
             await stack.enter_async_context(
                 background(
+                    steadily("storage.stake", self.hosted.follow, clock),
                     steadily("storage.log", self.follower.follow, clock),
                     steadily("storage.garbage", self.garbage.collect, clock),
                     steadily("storage.audits", self.audits.audit, clock),
@@ -194,7 +195,7 @@ class Places:
     async def begin(self, request: BeginSegment) -> Plan:
         """See the call."""
         await self.paying.may_use(request.account)
-        await self.hosted.check(request.client)
+        self.hosted.check(request.client)
         now = self._ground.clock.now_ms()
         async with self._ground.database.transaction() as tx:
             bucket = await self._buckets.bucket_of(tx, request.account, request.bucket)
@@ -230,6 +231,7 @@ class Places:
         now = self._ground.clock.now_ms()
         async with self._ground.database.transaction() as tx:
             begun = await self.segments.begun(tx, request.segment, address(request.account))
+            self.hosted.check(begun.client)
             piece_bytes = Layout(begun.payload, PROFILES[begun.profile].needed).piece_bytes
             await self.nodes.of(tx, begun.nodes)
             fit = [
@@ -264,7 +266,7 @@ class Places:
     async def read(self, request: ReadSegments) -> list[SegmentRead]:
         """See the call."""
         await self.paying.may_use(request.account)
-        await self.hosted.check(request.client)
+        self.hosted.check(request.client)
         async with self._ground.database.transaction() as tx:
             bucket = await self._buckets.bucket_of(tx, request.account, request.bucket)
             stream, size, parts = await self._buckets.version_stream(tx, bucket.id, request.object, request.version)

@@ -14,7 +14,7 @@ class GatewayView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """The gateways that sign with one `key`, and whose stake stands for them: that of `owner` until `until_ms`.
 
     Where nobody does, `owner` is empty. Amounts are units of the token, as decimal text: what is at stake with the
-    owner, and below how much nothing goes through them.
+    owner (empty: the chain does not say), and below how much nothing goes through them.
     """
 
     key: NodeId
@@ -25,7 +25,7 @@ class GatewayView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class GetGateways(Call[list[GatewayView]], frozen=True, kw_only=True):
-    """Show the network's own gateways. Unavailable: the chain, which knows what is at stake, is away."""
+    """Show the network's own gateways."""
 
     name: ClassVar[str] = "gateways"
     reply: ClassVar[Any] = list[GatewayView]

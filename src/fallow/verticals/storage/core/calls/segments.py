@@ -70,7 +70,10 @@ class BeginSegment(Call[Plan], frozen=True, kw_only=True):
 
 
 class MorePlaces(Call[list[Place]], frozen=True, kw_only=True):
-    """Further places for pieces whose nodes failed: others than those that the segment's plan had."""
+    """Further places for pieces whose nodes failed: others than those that the segment's plan had.
+
+    Unavailable: `storage.too_few_nodes`, `storage.gateway_stake`.
+    """
 
     name: ClassVar[str] = "segment.more"
     reply: ClassVar[Any] = list[Place]
