@@ -1,10 +1,13 @@
-"""An operator sets the network's fee while it runs: by command, for all of its processes, and over a restart."""
+"""An operator sets the fee and tariffs while the network runs: by command, for all processes, and over a restart."""
 
 from __future__ import annotations
 
 from fallow.domain.billing import FeePolicy, cumulative_charge
+from fallow.domain.calls.subscriptions import OpenSubscription
 from fallow.domain.chart import Kind
+from fallow.domain.subscriptions import Price
 from fallow.domain.words import NOTICE_MS
+from fallow.verticals.storage.core.tariff import STORED, TARIFF, TERABYTE
 from tests.network import Agent, Net, fallow, network, until_async
 from tests.programs import SECOND
 
@@ -20,6 +23,7 @@ async def test_a_job_after_a_lower_fee_is_charged_by_it_and_a_higher_one_is_told
         profile = {"FALLOW_URL": net.url, "FALLOW_API_KEY": net.running.welcome["operator_key"]}
         if net.running.ca:
             profile["FALLOW_CA"] = str(net.running.ca)
+        buyer = profile | {"FALLOW_API_KEY": net.running.welcome["buyer_key"]}
         said = await fallow("price", "fee", "--fee", "5", "--reserve", "50", **profile)
         assert said.code == 0, said.err
         assert "the network keeps 5 % of what buyers pay: of a dollar an owner has 0.95 USD" in said.out
@@ -36,6 +40,24 @@ async def test_a_job_after_a_lower_fee_is_charged_by_it_and_a_higher_one_is_told
         assert later.from_ms == line.at + NOTICE_MS
         assert (await net.buyer.network()).next_fee == later
         await run_at(net, agent, LOWER)
+
+        before_it = await net.buyer.subscribe(wanted(1))
+        said = await fallow("price", "tariff", "storage", "stored_byte_hours=2.5", **profile)
+        assert said.code == 0, said.err
+        assert "2.50 USD" in said.out
+        opened = await fallow("subscription", "open", "storage", "--limit", "0.01", **buyer)
+        assert opened.code == 0, opened.err
+        assert "As long as it goes on it pays 2.50 USD for a terabyte of pieces for 720 hours." in opened.out
+        assert (await net.buyer.subscribe(wanted(1))).tariff == before_it.tariff == TARIFF, "the same order opens once"
+        (line, *_) = await net.operator.actions()
+        assert line.what == "tariff.set"
+        (later,) = (await net.operator.set_tariff("storage", TARIFF)).next_tariffs
+        assert later.from_ms >= line.at + NOTICE_MS
+        assert (await net.buyer.subscribe(wanted(2))).tariff[STORED] == Price(microusd=2_500_000, per=720 * TERABYTE)
+
+
+def wanted(number: int) -> OpenSubscription:
+    return OpenSubscription(id=f"{number:032x}", vertical="storage", limit_microusd=1000)
 
 
 async def shown(net: Net, fee_ppm: int) -> None:

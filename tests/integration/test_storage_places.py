@@ -18,6 +18,7 @@ from fallow.domain.calls.subscriptions import SubscriptionRef
 from fallow.domain.errors import Conflict, FallowError, InsufficientFunds, InvalidInput, NotFound, TooMuch, Unavailable
 from fallow.domain.identity import address_text
 from fallow.domain.streams import CERTIFICATE_BYTES_MAX, DirectAddress, StreamTicket
+from fallow.domain.subscriptions import Price
 from fallow.ports.bus import MESSAGE_BYTES_MAX
 from fallow.ports.database import Transaction
 from fallow.verticals.storage.control.nodes import ROOM_BYTES_MAX
@@ -28,7 +29,7 @@ from fallow.verticals.storage.core.facts import StorageServed
 from fallow.verticals.storage.core.handed_in import LATE_MS as LATE_MS_OF_ORDERS
 from fallow.verticals.storage.core.layout import BLOCK_BYTES, SEGMENT_BYTES, SHARE_BYTES, Layout
 from fallow.verticals.storage.core.orders import OrderLimit, PieceReceipt, check_limit
-from fallow.verticals.storage.core.tariff import DAY_MS
+from fallow.verticals.storage.core.tariff import DAY_MS, TARIFF
 from tests.epoch_files import NET, NETWORK, NETWORK_KEY
 from tests.places_world import (
     BUCKET,
@@ -892,9 +893,11 @@ async def test_what_does_not_hold_is_not_paid(world: World, how: str) -> None:
     assert await egress(world) == 0
 
 
-async def test_what_a_window_cannot_pay_waits_for_the_next_one(postgres_dsn: str) -> None:
+@pytest.mark.parametrize("dear", [1, 4], ids=["the version's tariff", "four times that"])
+async def test_what_a_window_cannot_pay_waits_for_the_next_one(postgres_dsn: str, dear: int) -> None:
     async with places_world(postgres_dsn) as world:
-        await world.subscribe(limit_microusd=100)
+        tariff = {meter: Price(microusd=dear * one.microusd, per=one.per) for meter, one in TARIFF.items()}
+        await world.subscribe(limit_microusd=100 * dear, tariff=tariff)
         await world.enrol(*machines(8))
         await world.store(SEGMENT_BYTES)
         charged = 0
@@ -905,8 +908,8 @@ async def test_what_a_window_cannot_pay_waits_for_the_next_one(postgres_dsn: str
                 await world.places.meter()
             (subscription,) = await world.owed()
             charged = subscription.settled_microusd + subscription.owed_microusd
-            assert charged in paid
-        price_microusd = 8 * Layout(SEGMENT_BYTES, 4).piece_bytes * 3020 * 1_500_000 // (648 * 10**12)
+            assert charged // dear in paid
+        price_microusd = 8 * Layout(SEGMENT_BYTES, 4).piece_bytes * 3020 * 1_500_000 * dear // (648 * 10**12)
         assert price_microusd - 8 <= charged <= price_microusd
 
 

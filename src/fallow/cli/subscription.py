@@ -28,14 +28,19 @@ def open_(
     label: Annotated[str, Parameter(help="Name for your bills.")] = "",
     json: Json = False,
 ) -> None:
-    """Open a subscription to a service of the network, such as storage. It goes on until you close it."""
+    """Open a subscription to a service of the network, such as storage. It goes on at its prices until you close it."""
     wanted = OpenSubscription(id=new_id(), vertical=vertical, limit_microusd=microusd(limit, 1), label=label)
     with profiles.connect() as client:
         view = client.subscribe(wanted)
+        meters = [one for one in client.network().meters if one.vertical == vertical]
     if json:
         show_json(view)
-    else:
-        say(f"Subscription {view.id} to {view.vertical} is open: at most {usd(view.limit_microusd)} an hour.")
+        return
+    say(f"Subscription {view.id} to {view.vertical} is open: at most {usd(view.limit_microusd)} an hour.")
+    for one in meters:
+        price = view.tariff[one.meter]
+        amount = usd(price.microusd * one.unit_per // price.per)
+        say(f"As long as it goes on it pays {amount} for {one.unit.get('en', f'{one.unit_per:,} {one.meter}')}.")
 
 
 @app.command(name="ls")
