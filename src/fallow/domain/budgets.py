@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from fallow.domain.errors import InsufficientFunds
 
-ACCOUNT_BUDGET: Final = "account.budget"
+ACCOUNT_BUDGET = "account.budget"
 """Why something does not begin, or go on: the account's budget of the month does not cover it."""
 
 _MONTHS: Final = 12
