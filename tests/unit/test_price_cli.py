@@ -146,6 +146,9 @@ def test_a_fee_is_set_in_percent_and_said_in_an_owners_dollar(
     for bad in (["--from", "2026-12-01"], ["--fee", "101"], ["--fee", "8", "--from", "soon"]):
         assert main.run(["price", "fee", *bad]) != 0
     assert len(client.asked) == 2
+    capfd.readouterr()
+    assert main.run(["price", "fee", "--fee", "80"]) == 2
+    assert "'80' is not a fee in percent, from 0 to 50." in capfd.readouterr().err
 
 
 def test_a_tariff_is_shown_and_set_in_what_people_speak_of_and_others_stay_as_they_are(

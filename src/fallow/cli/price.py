@@ -11,10 +11,11 @@ from cyclopts import App, Parameter
 from fallow.cli import profiles
 from fallow.cli.account_key import KeyFile, default_file
 from fallow.cli.show import Json, say, show_json, table, tell
-from fallow.cli.units import microusd, moment, percent, ppm, usd, when
+from fallow.cli.units import PERCENT_PPM, microusd, moment, percent, ppm, usd, when
 from fallow.domain.billing import PPM
 from fallow.domain.calls.tokens import ReportPrice
 from fallow.domain.errors import InvalidInput
+from fallow.domain.fees import FEE_MAX_PPM
 from fallow.domain.price_facts import price_text
 from fallow.domain.subscriptions import Price
 from fallow.domain.views.prices import MeterPriceView, PricesView, PriceView
@@ -77,7 +78,7 @@ def fee(
         view = client.prices()
         if fee or reserve:
             view = client.set_fee(
-                ppm(fee, "a fee") if fee else view.fee_ppm,
+                ppm(fee, "a fee", FEE_MAX_PPM // PERCENT_PPM) if fee else view.fee_ppm,
                 ppm(reserve, "a share") if reserve else view.reserve_ppm,
                 from_ms=moment(from_) if from_ else None,
             )

@@ -96,9 +96,9 @@ def when(ms: int | None) -> str:
     return "" if ms is None else datetime.fromtimestamp(min(ms, LAST_MS) / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def ppm(text: str, what: str) -> int:
-    """Read a share in percent, for example `8` or `7.5`, as millionths; InvalidInput when it is none."""
-    return _scaled(text, PERCENT_PPM, f"{what} in percent", 100 * PERCENT_PPM)
+def ppm(text: str, what: str, most: int = 100) -> int:
+    """Read a share in percent, for example `8` or `7.5`, as millionths of 0 to `most`; InvalidInput when it is none."""
+    return _scaled(text, PERCENT_PPM, f"{what} in percent, from 0 to {most}", most * PERCENT_PPM)
 
 
 def percent(ppm: int) -> str:

@@ -331,5 +331,9 @@ def key_of(text: str) -> bytes:
     except ValueError:
         key = b""
     if len(key) != len(NONE):
-        raise InvalidInput("sdk.network_key", "A network's key is written in 64 hex digits.")
+        raise InvalidInput(
+            "sdk.network_key",
+            "A network's key is written in 64 hex digits.",
+            "It is public_key of /v1/network; compare it with one from elsewhere.",
+        )
     return key

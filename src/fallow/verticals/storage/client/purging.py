@@ -37,7 +37,9 @@ async def purge(store: Store, account: str, bucket: str, key: str, *, below: boo
             break  # longer names come behind
     begun = [one async for one in _uploads(store, account, bucket, key) if below or one.key == key]
     if not (below or found or begun):
-        raise NotFound("storage.no_object", f"There is nothing of an object {key!r}.")
+        raise NotFound(
+            "storage.no_object", f"There is nothing of an object {key!r}.", "See what is there: fallow storage ls"
+        )
     gone: list[Gone] = []
     for first in range(0, len(found), DELETED_AT_ONCE):
         for one in await store.delete(account, bucket, found[first : first + DELETED_AT_ONCE], purge=True):
