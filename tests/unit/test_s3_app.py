@@ -72,15 +72,7 @@ class Desk:
         query: bytes = b"",
     ) -> int:
         """Send a request; the status of the answer."""
-        scope = {
-            "type": "http",
-            "method": method,
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": query,
-            "headers": [(b"host", b"x"), (b"content-length", str(length).encode())],
-        }
-        await self.answer(scope, receive)
+        await self.answer(request(method, path, length=length, query=query), receive)
         return int(self.sent[0]["status"])
 
     async def answer(self, scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
@@ -96,6 +88,18 @@ class Desk:
     async def _send(self, message: Any) -> None:
         await asyncio.sleep(0)
         self.sent.append(message)
+
+
+def request(method: str, path: str, *, length: int = 0, query: bytes = b"") -> dict[str, Any]:
+    """What begins one."""
+    return {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query,
+        "headers": [(b"host", b"x"), (b"content-length", str(length).encode())],
+    }
 
 
 @pytest.fixture
@@ -166,6 +170,34 @@ async def test_a_body_that_trickles_is_given_up(desk: Desk) -> None:
 
     assert await desk.ask("PUT", "/bucket/new", receive, length=10_000) == 400
     assert b"RequestTimeout" in desk.body
+
+
+@pytest.mark.parametrize(("bytes_per_s", "whole"), [(5000, True), (500, False)])
+async def test_who_takes_an_answer_slowly_gets_all_of_it_and_who_takes_next_to_nothing_is_given_up(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, bytes_per_s: int, *, whole: bool
+) -> None:
+    monkeypatch.setattr("tests.memory_store.CHUNK", 1 << 20)  # as much as the real store gives at a time
+    took = bytearray()
+
+    async def take(message: dict[str, Any]) -> None:
+        await desk.clock.sleep(len(message.get("body", b"")) / bytes_per_s)
+        took.extend(message.get("body", b""))
+
+    monkeypatch.setattr(desk, "_send", take)
+
+    async def code() -> str:
+        try:
+            await desk.answer(request("GET", "/bucket/foo"), never)
+        except Unavailable as error:
+            return error.code
+        return ""
+
+    async with asyncio.TaskGroup() as group:
+        asking = group.create_task(code())
+        while not asking.done():
+            await asyncio.sleep(0)
+            desk.clock.advance(1000)
+    assert (bytes(took) == LARGE, asking.result()) == (whole, "" if whole else "storage.silence")
 
 
 async def test_a_body_that_ends_early_leaves_nothing(desk: Desk) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 from fallow.ports.clock import Clock
 from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.numbers import whole
-from fallow.verticals.storage.gateway.watch import SILENCE_MS, Watch
+from fallow.verticals.storage.gateway.watch import SILENCE_MS, SLOWEST_BYTES_PER_S, Watch
 
 Scope: TypeAlias = Mapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[dict[str, Any]]]
@@ -19,7 +19,6 @@ Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
 
 KEY_BYTES_MAX: Final = 1024
 HEADERS_MAX: Final = 200
-SLOWEST_BYTES_PER_S: Final = 4096
 _SPACES: Final = " \t"
 """All that is space in a header: other bytes that Python takes for it are parts of characters."""
 _LABEL: Final = "[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"

@@ -8,10 +8,12 @@ from typing import Final, NamedTuple
 
 from fallow.ports.tasks import background
 from fallow.verticals.storage.gateway.request import Request, Send
-from fallow.verticals.storage.gateway.watch import Watch
+from fallow.verticals.storage.gateway.watch import SILENCE_MS, SLOWEST_BYTES_PER_S, Watch
 from fallow.verticals.storage.gateway.xml import Node, document
 
 XML: Final = "application/xml"
+SENT_BYTES_MAX: Final = SLOWEST_BYTES_PER_S * SILENCE_MS // 1000
+"""At a time: a store gives a mebibyte at a time, and who takes that slowly would pass for one who is silent."""
 _BARE: Final = frozenset({204, 304})
 _UNSAFE: Final = re.compile(r"[\r\n\x00]")
 
@@ -83,5 +85,6 @@ async def _chunks(body: bytes | AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 async def _send_chunk(send: Send, chunk: bytes, watch: Watch) -> None:
-    with watch.waiting():
-        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    for at in range(0, len(chunk), SENT_BYTES_MAX):
+        with watch.waiting():
+            await send({"type": "http.response.body", "body": chunk[at : at + SENT_BYTES_MAX], "more_body": True})

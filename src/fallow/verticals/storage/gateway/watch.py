@@ -11,6 +11,8 @@ from fallow.ports.clock import Clock
 
 SILENCE_MS: Final = 60_000
 """How long the other end may be silent."""
+SLOWEST_BYTES_PER_S: Final = 4096
+"""Whoever sends, or takes, more slowly is given up, too."""
 _LOOK_S: Final = 10
 
 
