@@ -5,4 +5,4 @@ CREATE TABLE ledger.budget (
     spent numeric(78) NOT NULL,
     budget numeric(78) CHECK (budget >= 0),
     reached boolean NOT NULL DEFAULT false
-);
+) WITH (fillfactor = 50); -- as the ledger's accounts: each round of the market writes rows anew
