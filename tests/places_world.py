@@ -118,6 +118,8 @@ class Machine(Node):
         self.silent = False
         """Is there, and does not say what it has."""
         self.wish = b""
+        self.left = b""
+        """Its sealed receipt: it has been started anew since, and serves nothing."""
         self.says: list[ExitSays] = []
         """What it heard of how far it is, once it leaves."""
         self.told: list[bytes] = []
@@ -143,6 +145,7 @@ class Machine(Node):
                 pieces=0,
                 trouble=self.trouble,
                 wish=self.wish,
+                receipt=self.left,
             )
         )
 

@@ -24,11 +24,13 @@ from fallow.verticals.storage.core.exiting import LENGTH_MAX_MS, ExitReceipt, Wh
 from fallow.verticals.storage.core.questions import Evidence
 from fallow.verticals.storage.core.reputation import DAY_MS, WINDOW_MS, Reputation
 from tests.dying_database import Dying
+from tests.engines import Engines
 from tests.epoch_files import NETWORK_KEY
 from tests.memory_nodes import Wants
 from tests.network import BOUND
 from tests.places_world import HOUR_MS, Killed, Machine, machines
 from tests.repair_world import RepairWorld, payload_of, pieces_of, repair_world
+from tests.rolled import Rolled
 from tests.unit.fake_network import HandClock
 
 STREAMS = [bytes([number]) * 16 for number in range(1, 7)]
@@ -134,6 +136,37 @@ async def test_pieces_go_to_others_byte_for_byte_and_the_receipt_says_so(net: Ex
     assert receipt.moved_bytes == net.had * piece_bytes(40_000, "lab")
     assert receipt.why == ""
     assert net.world.kept[net.leaver.id].pieces == {}, "it was asked to delete what it had"
+
+
+@pytest.mark.parametrize(("days", "standing"), [(0, ""), (8, ""), (0, "suspended")])
+async def test_who_has_left_before_a_restore_shows_it_and_is_returned_what_is_held_of_his_pay_once(
+    net: ExitWorld, engines: Engines, days: int, standing: str
+) -> None:
+    await net.lent_for(days=181)
+    rolled = Rolled(net.world, engines)
+    await rolled.keep()
+    net.wish()
+    await net.go_on()
+    sealed = net.leaver.says[-1].receipt
+    await rolled.back()
+    net.world.restart()
+    other = next(one for one in net.world.machines.values() if one is not net.leaver)
+    net.leaver.left = other.left = sealed
+    next(one for one in net.world.places.nodes.all() if one.node == net.leaver.id).standing = standing
+    net.world.clock.advance(days * DAY_MS)
+    for _ in range(2):
+        await net.go_on()
+    async with net.world.database.transaction() as tx:
+        rows = await tx.fetch("SELECT n.node, n.exit, e.told FROM storage.node n JOIN storage.exit e USING (alias)")
+        decisions = await PostgresDecisionStore().take(tx, 100)
+    found = [(row["node"], row["exit"], row["told"]) for row in rows]
+    returned = [one.body for one in decisions if isinstance(one.body, NodeLendingReturned)]
+    if days or standing:
+        assert (found, returned) == ([], []), "it is of no use to who goes on, and is found out later"
+        return
+    assert found == [(net.leaver.id, "left", True)]
+    assert [(one.node, one.receipt, one.last) for one in returned] == [(net.leaver.id, sealed, True)]
+    assert net.leaver.id not in {one.node for one in net.world.places.nodes.there()}
 
 
 async def test_nothing_new_is_placed_on_who_leaves_nor_on_who_has_left(net: ExitWorld) -> None:

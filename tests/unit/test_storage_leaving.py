@@ -91,6 +91,9 @@ async def test_its_owner_sees_how_far_it_is_and_in_the_end_the_receipt(tmp_path:
     async with node(tmp_path) as (again, _):
         assert "left with its disk, for good" in again.missing["storage"]
         assert (await again.worker.hand_back()).says == over.says
+        stock = await stock_of(again.worker)
+        assert ExitReceipt.open(stock.receipt, node_of(NETWORK)) == receipt_of(), "for a network that has forgotten it"
+        assert (stock.limit_bytes, stock.room_bytes, bool(stock.wish)) == (0, 0, True)
         path = tmp_path / "kept" / RECEIPT
         assert ExitReceipt.open(path.read_bytes(), node_of(NETWORK)) == receipt_of()
 

@@ -88,6 +88,7 @@ ON CONFLICT DO NOTHING
 _WAITING: Final = "SELECT count(*) AS n FROM storage.leaving WHERE alias = $1"
 _GARBAGE_DUE: Final = "SELECT 1 FROM storage.garbage WHERE alias = $1 AND due_ms <= $2 LIMIT 1"
 _FORGET: Final = "DELETE FROM storage.garbage WHERE alias = $1"
+_STAYS: Final = "DELETE FROM storage.leaving WHERE alias = $1"
 _END: Final = "UPDATE storage.exit SET receipt = $2, why = $3 WHERE alias = $1"
 _OTHERS: Final = """
 SELECT 1 FROM storage.node n JOIN storage.lender l USING (alias) LEFT JOIN storage.exit e USING (alias)
@@ -206,7 +207,8 @@ async def is_over(tx: Transaction, row: Row, now_ms: int, *, late: bool) -> bool
 
 
 async def end(tx: Transaction, alias: int, receipt: bytes, why: str) -> None:
-    """It has left: what it was yet to delete is its own business."""
+    """It has left: what it was yet to delete, or to give, is its own business."""
+    await tx.execute(_STAYS, alias)
     await tx.execute(_END, alias, receipt, why)
     await tx.execute(_LEFT, alias)
     await tx.execute(_FORGET, alias)

@@ -30,6 +30,7 @@ from fallow.verticals.storage.control.exit_rows import Taken
 from fallow.verticals.storage.control.limits import Secrets
 from fallow.verticals.storage.control.nodes import Lender, Nodes
 from fallow.verticals.storage.control.questioning import Result, printable
+from fallow.verticals.storage.control.recovering import was_restored_lately
 from fallow.verticals.storage.control.repair_rows import Damaged
 from fallow.verticals.storage.control.repairing import Repairs
 from fallow.verticals.storage.control.verdicts import Verdicts, read_state
@@ -44,7 +45,7 @@ from fallow.verticals.storage.core.exiting import (
     ppm,
     reason_against,
 )
-from fallow.verticals.storage.core.questions import Evidence, ExitSays, ShowClaim
+from fallow.verticals.storage.core.questions import Evidence, ExitSays, ShowClaim, Stock
 from fallow.verticals.storage.core.reputation import RETRIES_MAX, Reputation
 from fallow.verticals.storage.core.tariff import VERTICAL
 
@@ -71,6 +72,7 @@ class Exits:
 
     def __init__(self, ground: ControlGround, nodes: Nodes, repairs: Repairs) -> None:
         self._net = ground.net
+        self._network_key = ground.network_key
         self._sign: Sign = ground.sign
         self._clock: Clock = ground.clock
         self._database: Database = ground.database
@@ -154,6 +156,31 @@ class Exits:
                 await exit_rows.begin(tx, lender.alias, sealed, self._clock.now_ms())
             lender.exit = "leaving"
             _log.info("node %s leaves with what it lends", lender.node.hex())
+        for lender, stock in self._nodes.left():
+            await self._hear_left(lender, stock)
+
+    async def _hear_left(self, lender: Lender, stock: Stock) -> None:
+        """Take the network's own word for how a node has left, which a restore has made it forget.
+
+        For as long as it may have: else who has such a word could go on, and show it once audits find him out.
+        """
+        try:
+            receipt = ExitReceipt.open(stock.receipt, self._network_key)
+        except FallowError:
+            return
+        if (receipt.net, receipt.node) != (self._net, lender.node):
+            return
+        async with self._database.transaction() as tx:
+            if lender.standing or not await was_restored_lately(tx, self._clock.now_ms()):
+                return
+            await exit_rows.begin(tx, lender.alias, stock.wish, receipt.began_ms)
+            row = await exit_rows.lock(tx, lender.alias)
+            if row is None:
+                return  # another process has it
+            if row["receipt"] is None:
+                await self._close(tx, lender, stock.receipt, receipt)
+                await exit_rows.told(tx, lender.alias)
+        lender.exit = "left"
 
     async def _look_at(self, lender: Lender) -> None:
         """End it where a whole search has found nothing more."""
@@ -201,15 +228,18 @@ class Exits:
             online_ppm=ppm(reputation.online_score),
             why=reason_against(reputation, tally, row["began_ms"]),
         )
-        sealed = receipt.seal(self._sign)
+        await self._close(tx, lender, receipt.seal(self._sign), receipt)
+        lender.exit = "left"
+
+    async def _close(self, tx: Transaction, lender: Lender, sealed: bytes, receipt: ExitReceipt) -> None:
+        """Note that a node has left, and have epochs return what is held of its pay, if they are to."""
         await exit_rows.end(tx, lender.alias, sealed, receipt.why)
         if not receipt.why:
             last = await exit_rows.all_have_left(tx, lender.account)
             body = NodeLendingReturned(
                 vertical=VERTICAL, node=lender.node, account=lender.account, receipt=sealed, last=last
             )
-            await self._decisions.add(tx, [Decision(now_ms, body)])
-        lender.exit = "left"
+            await self._decisions.add(tx, [Decision(self._clock.now_ms(), body)])
         _log.info("node %s has left: %s", lender.node.hex(), receipt)
 
     async def _open(self, lenders: Mapping[int, Lender]) -> Sequence[Row]:

@@ -65,6 +65,7 @@ class Nodes:
         self._by_alias: dict[int, Lender] = {}
         self._heard: dict[bytes, tuple[Stock, int]] = {}
         self._wishes: dict[bytes, bytes] = {}
+        self._left: dict[bytes, Stock] = {}
         self._written_ms = 0
         self._began_ms = clock.monotonic_ms()
 
@@ -87,6 +88,9 @@ class Nodes:
         try:
             stock = msgspec.msgpack.decode(said, type=Stock)
         except UNREADABLE:
+            return
+        if stock.receipt:
+            self._left[node] = stock
             return
         now = self._clock.now_ms()
         stock = msgspec.structs.replace(stock, room_bytes=min(stock.room_bytes, ROOM_BYTES_MAX))
@@ -115,6 +119,12 @@ class Nodes:
         """Who wants to leave with what he lends, each with what he says so with: since this was asked last."""
         wishes, self._wishes = self._wishes, {}
         return [(self._by_node[node], wish) for node, wish in wishes.items()]
+
+    def left(self) -> list[tuple[Lender, Stock]]:
+        """Who says that he has left, and is not known to have: since this was asked last."""
+        left, self._left = self._left, {}
+        known = [(self._by_node[node], stock) for node, stock in left.items() if node in self._by_node]
+        return [(lender, stock) for lender, stock in known if lender.exit != "left"]
 
     def is_disqualified(self, alias: int) -> bool:
         """Whether audits have shown that what a node has counts as lost."""

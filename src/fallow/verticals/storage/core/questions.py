@@ -27,7 +27,8 @@ class Stock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """What a node lends and what it has: bytes of its disk. `trouble` says why it takes nothing new; empty: it does.
 
     There is no zero byte in it: PostgreSQL keeps none, and all nodes are written together. `wish` is its sealed
-    ExitWish, from when it leaves with what it lends.
+    ExitWish, from when it leaves with what it lends; `receipt` its sealed ExitReceipt, once it has left and was started
+    anew: for a network whose database was restored since, and does not know.
     """
 
     limit_bytes: Count
@@ -37,6 +38,7 @@ class Stock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     pieces: Count
     trouble: Annotated[str, Meta(max_length=200, pattern="^[^\\x00]*$")] = ""
     wish: Annotated[bytes, Meta(max_length=400)] = b""
+    receipt: Annotated[bytes, Meta(max_length=1000)] = b""
 
 
 class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -16,7 +16,7 @@ from fallow.domain.signing import Sign
 from fallow.ports.vertical.worker import HandBack
 from fallow.verticals.storage.core.exiting import WORDS, ExitReceipt, ExitWish
 from fallow.verticals.storage.core.lending import size_text
-from fallow.verticals.storage.core.questions import ExitSays
+from fallow.verticals.storage.core.questions import ExitSays, Stock
 from fallow.verticals.storage.worker.folder import sync
 
 WISH: Final = "exit-wish"
@@ -34,7 +34,8 @@ class Leaving:
         self._says: ExitSays | None = None
         self.wish = _read(kept / WISH)
         """Sealed; empty: the node stays."""
-        self.receipt = self._opened(_read(kept / RECEIPT))
+        self._sealed = _read(kept / RECEIPT)
+        self.receipt = self._opened(self._sealed)
 
     @property
     def receipt_path(self) -> Path:
@@ -64,8 +65,15 @@ class Leaving:
             if (receipt.net, receipt.node) != (self._net, self._node):
                 raise InvalidInput("storage.exit", "That receipt is another node's.")
             self._keep(RECEIPT, says.receipt)
-            self.receipt = receipt
+            self._sealed, self.receipt = says.receipt, receipt
         self._says = says
+
+    def stock(self) -> bytes:
+        """What is told where nothing is served any more: that it has left, if it has."""
+        if self.receipt is None:
+            return b""
+        nothing = Stock(limit_bytes=0, used_bytes=0, room_bytes=0, trash_bytes=0, pieces=0)
+        return msgspec.msgpack.encode(msgspec.structs.replace(nothing, wish=self.wish, receipt=self._sealed))
 
     def state(self) -> HandBack:
         """How far it is, for the owner."""

@@ -104,7 +104,7 @@ class StorageWorker(Worker):
     async def tell(self) -> bytes:
         """See the port: its `Stock`."""
         if self._kept is None or self._lending is None:
-            return b""
+            return self._leaving.stock()
         amounts = await in_thread(self._kept.store.amounts)
         return msgspec.msgpack.encode(
             Stock(
