@@ -51,8 +51,8 @@ async def test_a_job_after_a_lower_fee_is_charged_by_it_and_a_higher_one_is_told
         assert (await net.buyer.subscribe(wanted(1))).tariff == before_it.tariff == TARIFF, "the same order opens once"
         (line, *_) = await net.operator.actions()
         assert line.what == "tariff.set"
-        (waiting,) = (await net.operator.set_tariff("storage", TARIFF)).next_tariffs
-        assert waiting.from_ms >= line.at + NOTICE_MS
+        (lower,) = (await net.operator.set_tariff("storage", TARIFF)).next_tariffs
+        assert lower.from_ms >= line.at + NOTICE_MS
         assert (await net.buyer.subscribe(wanted(2))).tariff[STORED] == Price(microusd=2_500_000, per=720 * TERABYTE)
 
 
