@@ -194,7 +194,8 @@ async def test_many_accounts_that_ask_leave_alerts_what_they_are_told_with(monke
 async def test_accounts_that_are_told_all_the_time_leave_the_others_their_few(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = Counted()
     monkeypatch.setattr(limits, "OFTEN_A_DAY", 40)
-    monkeypatch.setattr(limits, "NETWORK_A_DAY", 80)
+    monkeypatch.setattr(limits, "FEW_OF_ALL_A_DAY", 80)
+    monkeypatch.setattr(limits, "NETWORK_A_DAY", 90)
 
     async def told(account: int) -> int:
         """How often it can be, of twenty times."""
@@ -209,8 +210,8 @@ async def test_accounts_that_are_told_all_the_time_leave_the_others_their_few(mo
         return 20
 
     assert [await told(account) for account in range(10)] == [20, 20] + [limits.FEW_A_DAY] * 8
-    assert await told(10) == 0
-    assert limits.OFTEN_A_DAY < limits.NETWORK_A_DAY
+    assert [await told(account) for account in range(10, 21)] == [1] * 10 + [0], "each its first, as long as it lasts"
+    assert limits.OFTEN_A_DAY < limits.FEW_OF_ALL_A_DAY < limits.NETWORK_A_DAY
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,12 @@ DAY_MS: Final = 86_400_000
 ACCOUNT_A_DAY: Final = 100
 NETWORK_A_DAY: Final = 20_000
 FEW_A_DAY: Final = 5
-"""Of one account. For these the network has as much left as for all others together: else 200 accounts that are told as
-often as they may be would leave nothing for the rest."""
+"""Of one account. For these, and for the first of them, the network has as much left as for all later ones together:
+else 200 accounts that are told as often as they may be would leave nothing for the rest, or some 2,000 more that are
+told their few. So it takes some 6,000, whose addresses take three days to confirm."""
+
+FEW_OF_ALL_A_DAY: Final = 15_000
+"""Of the network, when an account was told its first."""
 
 OFTEN_A_DAY: Final = 10_000
 """Of the network, when an account was told its few."""
@@ -38,9 +42,10 @@ async def count_message(store: AlertStore, tx: Transaction, channel: Channel, no
     Raises:
         TooMuch: the account, or the network, has had enough today (`alerts.many`).
     """
+    first = await store.count(tx, b"first" + channel.account, now // DAY_MS, 1)
     few = await store.count(tx, b"few" + channel.account, now // DAY_MS, FEW_A_DAY)
     await _count(store, tx, channel.account, ACCOUNT_A_DAY, now)
-    await _count_all(store, tx, NETWORK_A_DAY if few else OFTEN_A_DAY, now)
+    await _count_all(store, tx, NETWORK_A_DAY if first else FEW_OF_ALL_A_DAY if few else OFTEN_A_DAY, now)
 
 
 async def count_confirmation(store: AlertStore, tx: Transaction, channel: Channel, now: int) -> None:
