@@ -346,6 +346,7 @@ async def test_who_loses_the_network_is_told_what_is_old_and_what_may_not_have_b
     ended = msgspec.structs.replace(signed.network.jobs[JOB], ended_at=signed.network.clock.ms)
     signed.network.jobs[JOB] = ended  # told of among the account's alerts, and nothing that costs him
     async with tab(running, signed.url) as page:
+        await page.clock.install()
         await page.goto("/account")
         await enter(page, BUYER_KEY)
         await expect(page.locator(".alerts")).to_contain_text("It is done.")
@@ -358,6 +359,7 @@ async def test_who_loses_the_network_is_told_what_is_old_and_what_may_not_have_b
         await expect(page.locator(".alerts")).to_have_count(0)
         await page.route("**/v1/account", lambda route: route.abort())
         await page.route("**/v1/jobs?*", lambda route: route.abort())
+        await page.clock.run_for(10_000)
         await expect(page.get_by_text("not reached since")).to_have_count(2)
         assert not await barriers(page)
 
