@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+import pytest_asyncio
 
 from fallow import Order
 from fallow.adapters.clock import SystemClock
@@ -21,15 +22,30 @@ ROUNDS = [SECOND // 20 + index for index in range(4)] + [SECOND // 3 + index for
 
 FLAP_MS = 4_000
 
+pytestmark = [pytest.mark.xdist_group("kill"), pytest.mark.asyncio(loop_scope="module")]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def whole() -> AsyncIterator[tuple[Net, list[Agent]]]:
+    """A network with three machines, for tests after which all of it runs again."""
+    async with three_machines() as made:
+        yield made
+
 
 @asynccontextmanager
-async def busy_network() -> AsyncIterator[tuple[Net, list[Agent], Order]]:
-    """Three machines in the middle of a map."""
+async def three_machines() -> AsyncIterator[tuple[Net, list[Agent]]]:
+    """A network of a test's own."""
     async with network() as net, net.agents("barn", "mill", "orchard") as agents:
-        order = await net.submit(ROUNDS)
-        await net.items_done(order.id, 2)
-        assert (await net.buyer.job(order.id)).state == "running", "or nothing would be in the middle of anything"
-        yield net, agents, order
+        yield net, agents
+
+
+async def in_the_middle(net: Net, agents: list[Agent]) -> Order:
+    """Have them work on a map, some of which is done."""
+    await net.on_market(*agents)
+    order = await net.submit(ROUNDS)
+    await net.items_done(order.id, 2)
+    assert (await net.buyer.job(order.id)).state == "running", "or nothing would be in the middle of anything"
+    return order
 
 
 async def all_is_well(net: Net, order: Order) -> None:
@@ -42,33 +58,37 @@ async def all_is_well(net: Net, order: Order) -> None:
 
 
 @pytest.mark.parametrize("role", ["core", "gateway", "postgres", "nats-server"])
-async def test_a_part_of_the_network_is_killed(role: str) -> None:
-    async with busy_network() as (net, _, order):
-        killed = net.running.kill(role)
-        await until(lambda: net.pids(role) not in ([], [killed]), f"{role} runs again")
-        await all_is_well(net, order)
-        assert net.process.poll() is None
+async def test_a_part_of_the_network_is_killed(whole: tuple[Net, list[Agent]], role: str) -> None:
+    net, agents = whole
+    order = await in_the_middle(net, agents)
+    killed = net.running.kill(role)
+    await until(lambda: net.pids(role) not in ([], [killed]), f"{role} runs again")
+    await all_is_well(net, order)
+    assert net.process.poll() is None
 
 
-async def test_a_buyer_who_watches_notices_no_more_than_a_pause() -> None:
-    async with busy_network() as (net, _, order):
-        events = net.buyer.events(order.id)
-        await anext(events)
-        net.running.kill("gateway")
-        states = [event.state async for event in events]
-        assert states[-1] == "done"
-        await check_job(net, order.id, ROUNDS)
+async def test_a_buyer_who_watches_notices_no_more_than_a_pause(whole: tuple[Net, list[Agent]]) -> None:
+    net, agents = whole
+    order = await in_the_middle(net, agents)
+    events = net.buyer.events(order.id)
+    await anext(events)
+    net.running.kill("gateway")
+    states = [event.state async for event in events]
+    assert states[-1] == "done"
+    await check_job(net, order.id, ROUNDS)
 
 
-async def test_every_part_of_the_network_is_killed_at_once() -> None:
-    async with busy_network() as (net, _, order):
-        for role in ("gateway", "core", "nats-server", "postgres"):
-            net.running.kill(role)
-        await all_is_well(net, order)
+async def test_every_part_of_the_network_is_killed_at_once(whole: tuple[Net, list[Agent]]) -> None:
+    net, agents = whole
+    order = await in_the_middle(net, agents)
+    for role in ("gateway", "core", "nats-server", "postgres"):
+        net.running.kill(role)
+    await all_is_well(net, order)
 
 
 async def test_an_agent_is_killed_for_good() -> None:
-    async with busy_network() as (net, agents, order):
+    async with three_machines() as (net, agents):
+        order = await in_the_middle(net, agents)
         agents[0].kill()
         await all_is_well(net, order)
         lost = [lease for lease in await net.buyer.leases(order.id) if lease.reason != WORK_DONE]
@@ -80,7 +100,8 @@ async def test_an_agent_is_killed_for_good() -> None:
 
 
 async def test_an_agent_is_killed_and_started_anew() -> None:
-    async with busy_network() as (net, agents, order):
+    async with three_machines() as (net, agents):
+        order = await in_the_middle(net, agents)
         agents[0].kill()
         with net.running.again(agents[0]):
             await all_is_well(net, order)
@@ -89,33 +110,35 @@ async def test_an_agent_is_killed_and_started_anew() -> None:
             assert (await net.node(agents[0])).state == "idle"
 
 
-async def test_the_whole_network_is_killed_and_started_anew() -> None:
-    async with busy_network() as (net, agents, order):
-        before = processes_of(net.data)
-        assert len(before) > 4
-        net.process.kill()
-        net.process.wait()
-        net.running.up_again()
-        assert not set(before) & set(processes_of(net.data)), (net.data / "logs" / "core.log").read_text()[-2000:]
-        await net.on_market(*agents)
-        await all_is_well(net, order)
+async def test_the_whole_network_is_killed_and_started_anew(whole: tuple[Net, list[Agent]]) -> None:
+    net, agents = whole
+    order = await in_the_middle(net, agents)
+    before = processes_of(net.data)
+    assert len(before) > 4
+    net.process.kill()
+    net.process.wait()
+    net.running.up_again()
+    assert not set(before) & set(processes_of(net.data)), (net.data / "logs" / "core.log").read_text()[-2000:]
+    await net.on_market(*agents)
+    await all_is_well(net, order)
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "Ctrl-C", "SIGINT to one"])
-async def test_it_stops_cleanly(how: str) -> None:
-    async with busy_network() as (net, _, order):
-        if how == "Ctrl-C":
-            os.killpg(net.process.pid, signal.SIGINT)
-        else:
-            net.process.send_signal(signal.SIGTERM if how == "SIGTERM" else signal.SIGINT)
-        assert net.process.wait(BOUND) == 0
-        assert processes_of(net.data) == []
-        said = net.running.log.read_text()
-        assert "Traceback" not in said, said
-        assert "ERROR" not in said, said
-        if how == "SIGTERM":
-            net.running.up_again()
-            await all_is_well(net, order)
+async def test_it_stops_cleanly(whole: tuple[Net, list[Agent]], how: str) -> None:
+    net, agents = whole
+    order = await in_the_middle(net, agents)
+    said_before = len(net.running.log.read_text())
+    if how == "Ctrl-C":
+        os.killpg(net.process.pid, signal.SIGINT)
+    else:
+        net.process.send_signal(signal.SIGTERM if how == "SIGTERM" else signal.SIGINT)
+    assert net.process.wait(BOUND) == 0
+    assert processes_of(net.data) == []
+    said = net.running.log.read_text()[said_before:]
+    assert "Traceback" not in said, said
+    assert "ERROR" not in said, said
+    net.running.up_again()
+    await all_is_well(net, order)
 
 
 async def test_a_short_silence_of_a_node_closes_nothing() -> None:
