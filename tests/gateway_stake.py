@@ -8,7 +8,8 @@ import msgspec
 from coincurve import PrivateKey
 from nacl.signing import SigningKey
 
-from fallow.domain.gateway_facts import GatewayOverstated, GatewayVouched, vouch_text
+from fallow.domain.gateway_facts import GatewayOverstated, GatewayVouched
+from fallow.domain.vouching import vouch_text
 from fallow.domain.wallets import address_of, sign_text
 from fallow.verticals.storage.core.orders import Order, OrderLimit
 from tests.epoch_files import NET, NETWORK

@@ -13,7 +13,8 @@ from nacl.signing import SigningKey
 
 from fallow.domain.epochs.offences import OVERSTATED, Offence, of_gateways
 from fallow.domain.errors import InvalidInput
-from fallow.domain.gateway_facts import GatewayOverstated, read_vouch
+from fallow.domain.gateway_facts import GatewayOverstated
+from fallow.domain.vouching import read_vouch
 from fallow.domain.wallets import address_of
 from fallow.verticals.storage.client.pieces import Mover
 from fallow.verticals.storage.plugin import VERTICAL

@@ -130,8 +130,8 @@ async def test_each_word_is_in_the_log_once_and_bad_ones_are_in_none(world: Sett
     first = await world.say(80_000, number=7)
     assert await world.say(80_000, number=7) == first
     assert await world.refusal(70_000, number=7) == "fee.id_taken"
-    assert await world.refusal(70_000, after_ms=-1) == "fee.past"
-    assert await world.refusal(70_000, after_ms=AHEAD_MAX_MS + 1) == "fee.too_far"
+    assert await world.refusal(70_000, after_ms=-1) == "moment.past"
+    assert await world.refusal(70_000, after_ms=AHEAD_MAX_MS + 1) == "moment.too_far"
     assert await world.refusal(FEE_MAX_PPM + 1) == "rpc.malformed"
     (line,) = await world.log()
     assert (line.what, line.about) == ("fee.set", f"fee_ppm=80000 reserve_ppm=200000 from_ms={now}")

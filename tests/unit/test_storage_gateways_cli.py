@@ -15,8 +15,8 @@ from fallow.bootstrap.settings import Settings
 from fallow.bootstrap.verticals import controls
 from fallow.cli import main, profiles
 from fallow.domain.errors import InvalidInput
-from fallow.domain.gateway_facts import read_vouch
 from fallow.domain.identity import address_text
+from fallow.domain.vouching import read_vouch
 from fallow.verticals.storage.core.hosted import GatewayView, GetGateways
 
 NET, KEY = "public-1", bytes(range(32))
@@ -70,8 +70,9 @@ def test_a_word_that_was_signed_here_is_taken_for_this_gateway(
 
 
 def test_everybody_sees_whose_stake_stands_for_a_gateway_and_where_nobodys_does(
-    client: Client, capsys: pytest.CaptureFixture[str]
+    client: Client, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     assert main.run(["storage", "gateways"]) == 0
     assert "nobody: the operator's word alone" in capsys.readouterr().out
     owner = address_text(bytes(20))

@@ -122,8 +122,8 @@ async def test_each_word_is_in_the_log_once_and_bad_ones_are_in_none(world: Sett
     assert await world.refusal(DEAR, "links", number=70) == "tariff.no_service"
     assert await world.refusal({STORED: Price(microusd=9)}) == "tariff.meters"
     assert await world.refusal({**DEAR, "more": Price(microusd=9)}) == "tariff.meters"
-    assert await world.refusal(DEAR, after_ms=-1) == "tariff.past"
-    assert await world.refusal(DEAR, after_ms=AHEAD_MAX_MS + 1) == "tariff.too_far"
+    assert await world.refusal(DEAR, after_ms=-1) == "moment.past"
+    assert await world.refusal(DEAR, after_ms=AHEAD_MAX_MS + 1) == "moment.too_far"
     (line,) = await world.log()
     about = f"storage egress_bytes=2500000/{TERABYTE} stored_byte_hours=1750000/{720 * TERABYTE} from_ms={now}"
     assert (line.what, line.about) == ("tariff.set", about)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 
 from fallow.domain.epochs.metering import Metering
-from fallow.domain.epochs.offences import LimitMade
 from fallow.domain.epochs.state import SECTIONS
 from fallow.domain.errors import Unavailable
+from fallow.domain.gateway_facts import LimitMade
 from fallow.ports.vertical.plugin import Vertical
 
 GROUP = "fallow.verticals"

@@ -34,9 +34,9 @@ from fallow.bootstrap.tls import own_context, server_context
 from fallow.domain import calls
 from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import InvalidInput, NotFound
-from fallow.domain.gateway_facts import read_vouch
 from fallow.domain.identity import address
 from fallow.domain.rewards.oracle import TOKEN_UNITS
+from fallow.domain.vouching import read_vouch
 from fallow.ports.bus import Bus
 from fallow.ports.rpc import call
 from fallow.ports.vertical.control import UNREADABLE_ANSWER, ControlGround, Hosted

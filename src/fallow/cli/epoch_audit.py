@@ -12,7 +12,6 @@ from fallow.cli.epoch_advice import advice_of
 from fallow.cli.epoch_lines import line_view, record_view, say_line, say_totals, totals_view
 from fallow.cli.show import Json, say, show_json, table
 from fallow.cli.units import percent, tokens
-from fallow.domain.epochs.offences import SHARES_PPM
 from fallow.domain.epochs.statement import NONE
 from fallow.domain.identity import address, address_text
 
@@ -40,6 +39,7 @@ def audit(
     served is added up again from the orders that they handed in, as far as these lie in the folder.
     """
     from fallow.bootstrap.auditing import audit as run_audit  # noqa: PLC0415 - heavy, and not for the help
+    from fallow.domain.epochs.offences import SHARES_PPM  # noqa: PLC0415 - not installed with every part
 
     place = there(number, url, ca, into, key, sums=True)
     said, recounts, gateways = run_audit(place.folder, number, place.key)

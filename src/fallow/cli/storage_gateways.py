@@ -13,7 +13,7 @@ from fallow.cli.account_key import KeyFile, default_file
 from fallow.cli.show import Json, say, show_json, table, tell
 from fallow.cli.units import seconds, tokens, when
 from fallow.domain.errors import InvalidInput
-from fallow.domain.gateway_facts import GatewayVouched, vouch_text
+from fallow.domain.gateway_facts import GatewayVouched
 from fallow.domain.identity import address_text
 from fallow.verticals.storage.core.hosted import GatewayView, GetGateways
 from fallow.verticals.storage.core.tariff import VERTICAL
@@ -62,6 +62,7 @@ def vouch(
     You then answer for whoever runs it: 5 % of your pool are taken for an order beyond its limit.
     """
     from fallow.bootstrap.account_key import account_signer, signed_text  # noqa: PLC0415 - not installed with every part
+    from fallow.domain.vouching import vouch_text  # noqa: PLC0415 - the same
 
     path, of, ms = key or default_file(), _key(gateway), seconds(valid) * MS
     owner, now = account_signer(path).address, int(datetime.now(UTC).timestamp() * MS)

@@ -17,7 +17,7 @@ TOLD: Final = "metrics.told"
 """Subject on which each process of the network tells its `Told`, every `TELL_S` seconds."""
 
 TELL_S: Final = 5.0
-SAMPLES_MAX: Final = 6_000
+SAMPLES_MAX: Final = 7_000
 """Of one process, some 100 bytes each in a message of 1 MiB. A gateway has the most: a histogram for each route, method
 and class of answers that came."""
 

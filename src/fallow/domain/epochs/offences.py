@@ -7,7 +7,7 @@ is here alone, so that a validator or provider knows before he stakes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from fallow.domain.epochs.ballots import count, evidence
@@ -16,9 +16,10 @@ from fallow.domain.epochs.reading import Filed
 from fallow.domain.epochs.statement import Statement
 from fallow.domain.errors import FallowError, InvalidInput
 from fallow.domain.facts import NodeShown
-from fallow.domain.gateway_facts import GatewayOverstated
+from fallow.domain.gateway_facts import GatewayOverstated, LimitMade
 from fallow.domain.transactions import call_data
 from fallow.domain.verification import WRONG
+from fallow.domain.vouching import check_vouch
 
 EQUIVOCATED: Final = "validator.equivocated"
 WRONG_ROOT: Final = "validator.wrong_root"
@@ -27,11 +28,6 @@ OVERSTATED: Final = "gateway.overstated"
 
 SHARES_PPM: Final = {EQUIVOCATED: 50_000, WRONG_ROOT: 50_000, WRONG_RESULT: 10_000, OVERSTATED: 50_000}
 """Of the whole pool, in millionths: delegators chose their operator, and share what he does."""
-
-
-LimitMade = Callable[[str, bytes, bytes, bytes, bytes], int]
-"""When (milliseconds since 1970) the limit was made that an order goes beyond: of a network's id and key, a gateway's
-key, a sealed limit and a sealed order. It raises FallowError where these do not show that."""
 
 
 class Offence(NamedTuple):
@@ -105,7 +101,7 @@ def of_gateways(
         if filed.node != network or body.key in found or limit_made is None:
             continue
         try:
-            body.check(net)
+            check_vouch(body, net)
             made_ms = limit_made(net, network, body.key, body.limit, body.order)
         except FallowError:
             continue

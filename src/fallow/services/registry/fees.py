@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from fallow.domain import calls
 from fallow.domain.billing import FeePolicy
-from fallow.domain.errors import Conflict, Unavailable
+from fallow.domain.errors import Conflict, InvalidInput, Unavailable
 from fallow.domain.fees import Fees, FeeWord
 from fallow.domain.identity import ADDRESS_BYTES, address
 from fallow.ports.acting import action_of, note
@@ -17,7 +17,7 @@ from fallow.ports.clock import Clock
 from fallow.ports.database import Database
 from fallow.ports.registry_store import FeeRow, RegistryStore
 from fallow.ports.rpc import Empty, serve
-from fallow.services.registry.moments import moment_of
+from fallow.services.registry.moments import HINT, moment_of
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class FeeSetting:
 
         Raises:
             InvalidInput: it would take more from owners within a day of now (`fee.too_soon`), or its moment is past
-                (`fee.past`) or more than a year ahead (`fee.too_far`).
+                (`moment.past`) or more than a year ahead (`moment.too_far`).
             Conflict: the id belongs to something else.
             Unavailable: another operator was faster.
         """
@@ -98,9 +98,12 @@ def _word(fees: Fees, request: calls.fees.SetFee, now: int) -> FeeWord:
         request.from_ms,
         now,
         lambda moment: fees.too_soon(word._replace(from_ms=moment), now),
-        what="fee",
-        why="It takes more from owners than they were told, so it holds a day from now at the earliest: "
-        "they may leave before.",
+        InvalidInput(
+            "fee.too_soon",
+            "It takes more from owners than they were told, so it holds a day from now at the earliest: "
+            "they may leave before.",
+            HINT,
+        ),
     )
     return word._replace(from_ms=from_ms)
 

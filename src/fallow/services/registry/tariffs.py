@@ -15,7 +15,7 @@ from fallow.ports.clock import Clock
 from fallow.ports.database import Database
 from fallow.ports.registry_store import RegistryStore, TariffRow
 from fallow.ports.rpc import Empty, serve
-from fallow.services.registry.moments import moment_of
+from fallow.services.registry.moments import HINT, moment_of
 
 
 class TariffSetting:
@@ -48,8 +48,8 @@ class TariffSetting:
         Raises:
             NotFound: nothing of this vertical is sold by the meter (`tariff.no_service`).
             InvalidInput: it does not name each of its meters (`tariff.meters`), or asks less than owners were told
-                within a day of now (`tariff.too_soon`), or its moment is past (`tariff.past`) or more than a year ahead
-                (`tariff.too_far`).
+                within a day of now (`tariff.too_soon`), or its moment is past (`moment.past`) or more than a year ahead
+                (`moment.too_far`).
             Conflict: the id belongs to something else.
             Unavailable: another operator was faster.
         """
@@ -88,9 +88,12 @@ def _word(tariffs: Tariffs, request: calls.tariffs.SetTariff, now: int) -> Tarif
         request.from_ms,
         now,
         lambda moment: tariffs.too_soon(word._replace(from_ms=moment), now),
-        what="tariff",
-        why="It asks less of buyers than owners were told, who earn by it, so it holds a day from now at the earliest: "
-        "they may leave before.",
+        InvalidInput(
+            "tariff.too_soon",
+            "It asks less of buyers than owners were told, who earn by it, so it holds a day from now at the earliest: "
+            "they may leave before.",
+            HINT,
+        ),
     )
     return word._replace(from_ms=from_ms)
 

@@ -8,13 +8,13 @@ from functools import partial
 from fallow.domain.epochs.ballots import EVIDENCE, VOTES
 from fallow.domain.epochs.judging import root_of
 from fallow.domain.epochs.manifest import MANIFEST, MANIFEST_BYTES_MAX, STATEMENT, checked, path_of
-from fallow.domain.epochs.offences import LimitMade, Offence, of_gateways, of_nodes, of_validators
+from fallow.domain.epochs.offences import Offence, of_gateways, of_nodes, of_validators
 from fallow.domain.epochs.reading import records_of_kind
 from fallow.domain.epochs.state import STATE, read_state
 from fallow.domain.epochs.statement import STATEMENT_BYTES_MAX, Statement
 from fallow.domain.errors import NotFound
 from fallow.domain.facts import NodeShown
-from fallow.domain.gateway_facts import GatewayOverstated
+from fallow.domain.gateway_facts import GatewayOverstated, LimitMade
 from fallow.ports.archive import Archive, Archived, whole
 from fallow.ports.votes import votes_of
 

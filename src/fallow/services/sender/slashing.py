@@ -11,7 +11,8 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from fallow.domain.epochs.offences import LimitMade, Offence, take_call
+from fallow.domain.epochs.offences import Offence, take_call
+from fallow.domain.gateway_facts import LimitMade
 from fallow.domain.identity import address_text
 from fallow.ports.archive import Archive
 from fallow.ports.chain import ContractRefused
