@@ -7,7 +7,6 @@ which it is settled. What is reserved stays so when the budget is lowered, and w
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from fallow.domain.errors import InsufficientFunds
@@ -16,7 +15,12 @@ ACCOUNT_BUDGET = "account.budget"
 """Why something does not begin, or go on: the account's budget of the month does not cover it."""
 
 _MONTHS: Final = 12
-_MS: Final = 1000
+_DAY_MS: Final = 86_400_000
+_MONTH_MS: Final = 2_629_746_000
+"""The mean of four hundred years, after which the calendar begins anew."""
+
+_EPOCH_DAY: Final = 719_468
+"""Days from the first of March of the year 0 to the first of January 1970."""
 
 
 class Budget(NamedTuple):
@@ -54,8 +58,12 @@ NO_BUDGET: Final = Budget()
 
 def month_of(ms: int) -> int:
     """Number of the month that a time lies in, which grows by one a month."""
-    day = datetime.fromtimestamp(ms // _MS, UTC)
-    return day.year * _MONTHS + day.month - 1
+    month = 1970 * _MONTHS + ms // _MONTH_MS
+    while begins_at(month) > ms:
+        month -= 1
+    while begins_at(month + 1) <= ms:
+        month += 1
+    return month
 
 
 def month_name(month: int) -> str:
@@ -66,8 +74,10 @@ def month_name(month: int) -> str:
 
 def begins_at(month: int) -> int:
     """Return when a month begins, in milliseconds since 1970."""
-    year, before = divmod(month, _MONTHS)
-    return int(datetime(year, before + 1, 1, tzinfo=UTC).timestamp()) * _MS
+    # Years are taken to begin in March: a leap day is their last, and each five months have 31, 30, 31, 30, 31 days.
+    year, after_march = divmod(month - 2, _MONTHS)
+    days = 365 * year + year // 4 - year // 100 + year // 400 + (153 * after_march + 2) // 5
+    return (days - _EPOCH_DAY) * _DAY_MS
 
 
 def refusal(budget: Budget, amount_microusd: int, reserved_microusd: int) -> InsufficientFunds:

@@ -115,7 +115,7 @@ class Vertical(Protocol):
         return None
 
     def limit_made(self, net: str, network_key: bytes, gateway_key: bytes, limit: bytes, order: bytes) -> int:
-        """Say when the network made a limit that an order by one of its gateways goes beyond: `LimitMade` of its records.
+        """Say when the network made a limit that an order by one of its gateways goes beyond: see `LimitMade`.
 
         Raises:
             FallowError: the two do not show that.
