@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tools.write_contracts import CONTRACTS, forge
+from tools.write_contracts import CONTRACTS, forge_test
 
 BASELINE = "transfer"
 GOALS = {
@@ -36,7 +36,7 @@ GOALS = {
 
 def measure() -> list[dict[str, object]]:
     """One result for each kind of transaction."""
-    forge("test", "--isolate", "--match-contract", "GasTest")
+    forge_test("--isolate", "--match-contract", "GasTest")
     gas = {name: int(value) for name, value in json.loads((CONTRACTS / "snapshots/GasTest.json").read_text()).items()}
     return [
         {

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +39,13 @@ def main() -> int:
     return code
 
 
-def forge(*arguments: str) -> str:
+def forge_test(*arguments: str) -> str:
+    """Run the contracts' own tests, on what the sources compile to for the package. Raises as `forge`."""
+    forge("build")
+    return forge("test", *arguments, profile="tests")
+
+
+def forge(*arguments: str, profile: str = "default") -> str:
     """Run forge in contracts/, after installing it; returns what it printed.
 
     Raises:
@@ -47,7 +54,8 @@ def forge(*arguments: str) -> str:
     stamp = "contracts/node_modules/.stamp"
     subprocess.run(["make", "--silent", stamp], cwd=ROOT, check=True)
     command = [str(CONTRACTS / "node_modules/.bin/forge"), *arguments]
-    done = subprocess.run(command, cwd=CONTRACTS, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "FOUNDRY_PROFILE": profile}
+    done = subprocess.run(command, cwd=CONTRACTS, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
     return done.stdout

@@ -1,34 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
-import {ERC20} from "@openzeppelin/contracts/token/ERC20/ERC20.sol";
 import {TimelockController} from "@openzeppelin/contracts/governance/TimelockController.sol";
 import {Distributor} from "../src/Distributor.sol";
 import {FallowToken} from "../src/FallowToken.sol";
 import {StakeVault} from "../src/StakeVault.sol";
 import {Validators} from "../src/Validators.sol";
+import {Dollars} from "./Dollars.sol";
 
 /// @dev The part of forge's cheat codes that these tests use.
 interface Vm {
     function addr(uint256 key) external pure returns (address);
     function assume(bool condition) external pure;
+    function deployCode(string calldata artifact, bytes calldata arguments) external returns (address);
     function expectRevert() external;
     function expectPartialRevert(bytes4 selector) external;
     function expectRevert(bytes calldata data) external;
     function prank(address sender) external;
     function sign(uint256 key, bytes32 digest) external pure returns (uint8 v, bytes32 r, bytes32 s);
     function warp(uint256 timestamp) external;
-}
-
-/// @dev A settlement asset with 6 decimals.
-contract Dollars is ERC20("Dollars", "USD") {
-    function decimals() public pure override returns (uint8) {
-        return 6;
-    }
-
-    function give(address to, uint256 amount) external {
-        _mint(to, amount);
-    }
 }
 
 /// @dev A network's contracts as they are deployed: everything that can change belongs to a timelock.
@@ -54,16 +44,32 @@ abstract contract Harness {
         vm.warp(1_800_000_000);
         address[] memory me = new address[](1);
         me[0] = address(this);
-        timelock = new TimelockController(TIMELOCK_DELAY, me, me, address(0));
-        dollars = new Dollars();
-        token = new FallowToken("Fallow", "FLW", 1e27, address(timelock));
-        _makeKeys(4);
-        validators = new Validators(_addresses(), address(timelock));
-        distributor = new Distributor(
-            dollars, token, validators, GUARDIAN, ACTIVATION_DELAY, EPOCH_MINT_MAX, address(timelock)
+        timelock = TimelockController(
+            payable(deployed("TimelockController", abi.encode(TIMELOCK_DELAY, me, me, address(0))))
         );
-        vault = new StakeVault(token, SLASHED, SLASHER, GUARDIAN, 14 days, 7 days, address(timelock));
+        dollars = Dollars(deployed("Dollars", ""));
+        token = FallowToken(deployed("FallowToken", abi.encode("Fallow", "FLW", 1e27, timelock)));
+        _makeKeys(4);
+        validators = deployedValidators(_addresses(), address(timelock));
+        distributor = Distributor(
+            deployed(
+                "Distributor",
+                abi.encode(dollars, token, validators, GUARDIAN, ACTIVATION_DELAY, EPOCH_MINT_MAX, timelock)
+            )
+        );
+        vault = StakeVault(
+            deployed("StakeVault", abi.encode(token, SLASHED, SLASHER, GUARDIAN, 14 days, 7 days, timelock))
+        );
         govern(address(token), abi.encodeCall(FallowToken.setMinter, (address(distributor))));
+    }
+
+    /// @dev Deploys a contract as the package has it: compiled with the settings of the default profile.
+    function deployed(string memory name, bytes memory arguments) internal returns (address) {
+        return vm.deployCode(string.concat("out/", name, ".sol/", name, ".json"), arguments);
+    }
+
+    function deployedValidators(address[] memory list, address owner) internal returns (Validators) {
+        return Validators(deployed("Validators", abi.encode(list, owner)));
     }
 
     /// @dev Does through the timelock what an owner may do.

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tests.capability import require
-from tools.write_contracts import COMMITTED, NAMES, ROOT, forge
+from tools.write_contracts import COMMITTED, NAMES, ROOT, forge_test
 
 pytestmark = pytest.mark.xdist_group("contracts")
 
@@ -20,7 +20,7 @@ def _npm() -> None:
 
 
 def test_the_contracts_own_tests() -> None:
-    suites = json.loads(forge("test", "--json"))
+    suites = json.loads(forge_test("--json"))
     results = {name: result for suite in suites.values() for name, result in suite["test_results"].items()}
     assert {name: result["status"] for name, result in results.items() if result["status"] != "Success"} == {}
     assert {"testClaimPaysTheDifference()", "invariantNothingIsLost()"} <= set(results)
