@@ -17,6 +17,7 @@ from fallow.ports.mishaps import MISHAPS
 from tests.browser import running
 from tests.engines import engine_folder, engines, nats_url, postgres_dsn
 from tests.grouped import GroupedScheduling
+from tests.tries import as_asked
 
 __all__ = ["engine_folder", "engines", "nats_url", "postgres_dsn", "running"]
 
@@ -28,6 +29,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Grouped
     return GroupedScheduling(config, log)
 
 
+as_asked()  # before any test is read: what a test says of its own tries is beside this
 gc.disable()  # until all tests are found: what finding them makes stays, and searches for cycles took half of the time
 
 

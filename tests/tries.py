@@ -1,4 +1,4 @@
-"""How hard the properties are tried: the same examples every time, unless somebody asks for a search.
+"""How hard properties are tried, in whichever folder: the same examples every time, unless somebody asks for a search.
 
 `FALLOW_HYPOTHESIS=search pytest tests/property` looks at fresh and more examples.
 """
@@ -31,4 +31,8 @@ settings.register_profile(
     report_multiple_bugs=False,
     suppress_health_check=[HealthCheck.too_slow],
 )
-settings.load_profile(os.environ.get("FALLOW_HYPOTHESIS", "default"))
+
+
+def as_asked() -> None:
+    """Go by what somebody asked for."""
+    settings.load_profile(os.environ.get("FALLOW_HYPOTHESIS", "default"))
