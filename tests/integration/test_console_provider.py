@@ -336,11 +336,12 @@ async def test_half_of_the_machines_ask_the_price_that_the_calculator_says(runni
         await expect(page.get_by_text("Half of the 2 machines that are here ask 0.02 USD or less")).to_be_visible()
 
 
-async def test_who_only_buys_has_no_such_page(running: Chromium, signed: Signed) -> None:
+async def test_who_only_buys_is_told_how_a_machine_becomes_his(running: Chromium, signed: Signed) -> None:
     async with tab(running, signed.url) as page:
         await page.goto("/provider")
         await enter(page, OTHER_KEY)
-        await expect(page.get_by_text("scope.missing").first).to_be_visible()
+        await expect(page.get_by_role("heading", name="No machine of this account is enrolled.")).to_be_visible()
+        await expect(page.get_by_text("scope.missing")).to_have_count(0)
         await expect(page.get_by_role("navigation").get_by_role("link", name="Provide")).to_have_count(0)
 
 

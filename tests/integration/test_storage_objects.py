@@ -57,6 +57,7 @@ from fallow.verticals.storage.core.calls.uploads import (
     ListUploads,
     PutPart,
 )
+from fallow.verticals.storage.core.hosted import GetGateways
 from fallow.verticals.storage.core.lenders import PROVIDERS_CALLS
 from fallow.verticals.storage.core.tariff import DAY_MS
 from fallow.verticals.storage.core.upkeep import OPERATOR_CALLS
@@ -775,7 +776,7 @@ async def test_all_calls_are_answered_over_the_bus(world: ObjectsWorld) -> None:
     elsewhere = {call for call in CALLS if call not in world.objects.handlers()}
     asked = {"segment.begin", "segment.more", "segment.end", "segment.read", "grant.revoke", "object.unpurged"}
     assert {call.name for call in elsewhere} == asked
-    others = dict.fromkeys((*elsewhere, *PROVIDERS_CALLS, *OPERATOR_CALLS), other)
+    others = dict.fromkeys((*elsewhere, GetGateways, *PROVIDERS_CALLS, *OPERATOR_CALLS), other)
     hub = MemoryHub()
     stream = world.stream()
     put_ = PutObject(account=ACCOUNT, bucket=B, object=b"a", stream=stream, size=1, etag="e", inline=b"1")
