@@ -23,11 +23,10 @@ from fallow.verticals.storage.client.objects import ObjectStore
 from fallow.verticals.storage.client.opening import opened_store
 from fallow.verticals.storage.client.store import Ended, Entry, Head, Marks
 from fallow.verticals.storage.control.service import Control
-from fallow.verticals.storage.core.calls import CALLS
+from fallow.verticals.storage.core.billing import BUYERS_CALLS
 from fallow.verticals.storage.core.calls.accounts import RevokeGrant
 from fallow.verticals.storage.core.calls.base import Call
 from fallow.verticals.storage.core.grants import OPERATIONS, Operation
-from fallow.verticals.storage.core.hosted import GetGateways
 from fallow.verticals.storage.core.lenders import PROVIDERS_CALLS
 from fallow.verticals.storage.core.upkeep import OPERATOR_CALLS
 from tests.epoch_files import NET, NETWORK_KEY
@@ -131,7 +130,7 @@ async def granted_world(dsn: str) -> AsyncIterator[GrantedWorld]:
     async with objects_world(dsn) as objects, fake_network() as network:
         others = {
             call: elsewhere
-            for call in (*CALLS, GetGateways, *PROVIDERS_CALLS, *OPERATOR_CALLS)
+            for call in (*BUYERS_CALLS, *PROVIDERS_CALLS, *OPERATOR_CALLS)
             if call not in objects.objects.handlers()
         }
         control = Control(network.bus, objects.clock, objects.database, objects.objects, others)

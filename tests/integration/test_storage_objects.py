@@ -26,6 +26,7 @@ from fallow.ports import rpc
 from fallow.verticals.storage.control import ids, locks
 from fallow.verticals.storage.control.operations import Operations
 from fallow.verticals.storage.control.service import Control
+from fallow.verticals.storage.core.billing import BUYERS_CALLS
 from fallow.verticals.storage.core.calls import CALLS
 from fallow.verticals.storage.core.calls.accounts import Usage
 from fallow.verticals.storage.core.calls.base import SUBJECT, Call
@@ -57,7 +58,6 @@ from fallow.verticals.storage.core.calls.uploads import (
     ListUploads,
     PutPart,
 )
-from fallow.verticals.storage.core.hosted import GetGateways
 from fallow.verticals.storage.core.lenders import PROVIDERS_CALLS
 from fallow.verticals.storage.core.tariff import DAY_MS
 from fallow.verticals.storage.core.upkeep import OPERATOR_CALLS
@@ -773,10 +773,18 @@ async def test_all_calls_are_answered_over_the_bus(world: ObjectsWorld) -> None:
     async def other(call: Call[Any]) -> str:
         return call.name
 
-    elsewhere = {call for call in CALLS if call not in world.objects.handlers()}
-    asked = {"segment.begin", "segment.more", "segment.end", "segment.read", "grant.revoke", "object.unpurged"}
+    elsewhere = {call for call in BUYERS_CALLS if call not in world.objects.handlers()}
+    asked = {
+        "segment.begin",
+        "segment.more",
+        "segment.end",
+        "segment.read",
+        "grant.revoke",
+        "object.unpurged",
+        "gateways",
+    }
     assert {call.name for call in elsewhere} == asked
-    others = dict.fromkeys((*elsewhere, GetGateways, *PROVIDERS_CALLS, *OPERATOR_CALLS), other)
+    others = dict.fromkeys((*elsewhere, *PROVIDERS_CALLS, *OPERATOR_CALLS), other)
     hub = MemoryHub()
     stream = world.stream()
     put_ = PutObject(account=ACCOUNT, bucket=B, object=b"a", stream=stream, size=1, etag="e", inline=b"1")
