@@ -94,7 +94,7 @@ async def test_secrets_reach_the_worker_and_no_record(world: World) -> None:
             world.proposal(secrets=boxes[0], cpu_milli=500),
             world.proposal(2, cpu_milli=500),
             world.proposal(3, secrets=boxes[1], cpu_milli=500),  # sealed for lease 2
-            world.proposal(4, secrets=boxes[0][:-1] + b"?", cpu_milli=500),
+            world.proposal(4, secrets=boxes[0][:-1] + bytes([boxes[0][-1] ^ 1]), cpu_milli=500),
         )
         await eventually(lambda: len(world.ingest.bodies("usage.receipt")) == 2)
         assert dict(world.worker.running[LEASE].secrets) == {"KEY": "hush"}
