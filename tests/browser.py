@@ -94,6 +94,14 @@ def _is_complaint(said: ConsoleMessage) -> bool:
     return said.type in {"error", "warning"} and not told
 
 
+async def hold(page: Page) -> None:
+    """Let the page do nothing by itself from now on; its clock must be installed.
+
+    What asks anew by a timer may otherwise have its answer, and take its button away, just before that is pressed.
+    """
+    await page.clock.pause_at(await page.evaluate("Date.now()") / 1000 + 1)
+
+
 async def picture(page: Page, name: str) -> None:
     """Keep what the page shows."""
     PICTURES.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from fallow.domain.epochs.manifest import path_of
 from fallow.domain.rewards.tree import Leaf
 from fallow.http.limits import Limits
 from fallow.ports.rates import Rate
-from tests.browser import PHONE, Chromium, barriers, picture, tab
+from tests.browser import PHONE, Chromium, barriers, hold, picture, tab
 from tests.closed_epochs import ADDRESSES, SETTLEMENT, VALIDATORS, ClosedEpoch
 from tests.epoch_files import Node
 from tests.instant_chain import CHAIN_ID
@@ -564,6 +564,7 @@ async def test_an_empty_network_says_what_to_do_and_one_that_is_away_says_so(
 ) -> None:
     network, url = explored
     async with tab(running, url) as page:
+        await page.clock.install()
         network.market = type(network.market)(
             **{name: type(getattr(network.market, name))() for name in network.market.__struct_fields__}
         )
@@ -585,6 +586,7 @@ async def test_an_empty_network_says_what_to_do_and_one_that_is_away_says_so(
         await page.get_by_role("link", name="Overview").click()
         await expect(page.get_by_text("The network does not answer").first).to_be_visible()
         await picture(page, "away")
+        await hold(page)
         await page.unroute_all()
         await page.get_by_role("button", name="Ask again").first.click()
         await expect(page.get_by_text("no machine is here yet")).to_be_visible()

@@ -30,7 +30,7 @@ from fallow.domain.wallets import address_of, checksum_address, sign_text
 from fallow.http.limits import Limits
 from fallow.ports.rates import Rate
 from fallow.verticals.compute.core.outcome import Outcome, Output, encode_outcome
-from tests.browser import PHONE, Chromium, barriers, picture, tab
+from tests.browser import PHONE, Chromium, barriers, hold, picture, tab
 from tests.integration.test_console import net as net  # noqa: PLC0414 - a fixture
 from tests.network import Net, until_async
 from tests.unit.fake_network import (
@@ -326,6 +326,7 @@ async def test_a_part_of_the_network_that_does_not_answer_is_said_so_with_what_t
         await route.fulfill(status=503, json=view)
 
     async with tab(running, signed.url, others=(f"blob:{signed.url}",)) as page:
+        await page.clock.install()
         await page.goto("/jobs")
         await enter(page, BUYER_KEY)
         await expect(page.get_by_role("heading", level=1)).to_have_text("Jobs")
@@ -335,9 +336,11 @@ async def test_a_part_of_the_network_that_does_not_answer_is_said_so_with_what_t
             await expect(page.get_by_text("Ask again in a moment.")).to_be_visible()
             await expect(page.get_by_role("heading", level=1)).to_have_text("This could not be shown")
             assert not await barriers(page), path
+            await hold(page)
             await page.unroute(silent_part)
             await page.get_by_role("button", name="Ask again").click()
             await expect(page.get_by_text("Ask again in a moment.")).to_have_count(0)
+            await page.clock.resume()
 
 
 async def test_who_loses_the_network_is_told_what_is_old_and_what_may_not_have_been_done(
