@@ -23,6 +23,7 @@ from fallow.verticals.storage.client.store import (
     Lock,
     Marks,
 )
+from fallow.verticals.storage.core.calls.base import Retention
 from fallow.verticals.storage.core.calls.buckets import Bucket
 from fallow.verticals.storage.core.calls.objects import If, Unpurged
 from fallow.verticals.storage.core.calls.uploads import StoredPart
@@ -156,14 +157,19 @@ class MemoryStore:
         entry: Entry,
         *,
         marks: Marks | None = None,
-        lock: Lock | None = None,
+        retention: Retention | None = None,
+        until_ms: int = 0,
+        hold: bool | None = None,
         bypass: bool = False,
     ) -> Entry:
         await self._own(account, bucket)
         there = self._find(bucket, entry.key, entry.version)
-        if lock is not None and self._shortens(there.entry.lock, lock, bypass=bypass):
-            raise NotAllowed("storage.retained", "The version is retained.")
-        changed = there.entry._replace(marks=marks or there.entry.marks, lock=lock or there.entry.lock)
+        lock = there.entry.lock if hold is None else there.entry.lock._replace(hold=hold)
+        if retention is not None:
+            lock = lock._replace(retention=retention, until_ms=until_ms)
+            if self._shortens(there.entry.lock, lock, bypass=bypass):
+                raise NotAllowed("storage.retained", "The version is retained.")
+        changed = there.entry._replace(marks=marks or there.entry.marks, lock=lock)
         kept = self._versions[bucket][entry.key]
         kept[kept.index(there)] = there._replace(entry=changed)
         return changed
