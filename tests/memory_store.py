@@ -27,6 +27,7 @@ from fallow.verticals.storage.core.calls.base import Retention
 from fallow.verticals.storage.core.calls.buckets import Bucket
 from fallow.verticals.storage.core.calls.objects import If, Unpurged
 from fallow.verticals.storage.core.calls.uploads import StoredPart
+from fallow.verticals.storage.core.retention import DEFAULT, default_of
 
 CHUNK = 1 << 18
 
@@ -325,6 +326,9 @@ class MemoryStore:
         self._check(bucket, key, only_if)
         made_id = self._next()
         version = made_id if there.versioning == "enabled" else "null"
+        default = default_of(there.settings.get(DEFAULT, b"")) if there.lock and not lock.retention else None
+        if default is not None:
+            lock = lock._replace(retention=default.mode, until_ms=self._clock.now_ms() + default.ms)
         entry = Entry(key, version, False, True, len(data), self._clock.now_ms(), head, marks, lock, parts)
         self._place(bucket, _Kept(entry, made_id, data))
         return entry

@@ -10,9 +10,9 @@ import msgspec
 from msgspec import Meta
 
 from fallow.verticals.storage.core.calls.accounts import LAST_DAY
+from fallow.verticals.storage.core.kept import read_kept
 from fallow.verticals.storage.core.tariff import DAY_MS
 from fallow.verticals.storage.gateway.errors import S3Error
-from fallow.verticals.storage.gateway.kept import read_kept
 from fallow.verticals.storage.gateway.numbers import whole
 from fallow.verticals.storage.gateway.tags import checked
 from fallow.verticals.storage.gateway.times import iso, read_iso

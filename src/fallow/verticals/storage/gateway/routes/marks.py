@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from fallow.verticals.storage.client.store import Entry, Marks
+from fallow.verticals.storage.core.calls.base import Retention
 from fallow.verticals.storage.gateway.access import (
     block_of,
     check,
@@ -102,7 +103,8 @@ async def put_retention(x: Exchange) -> Response:
     mode, until = text_of(root, "Mode"), text_of(root, "RetainUntilDate")
     if root.tag != "Retention" or (mode not in MODES and (mode or until)):
         raise S3Error("MalformedXML")
-    retention, until_ms = MODES.get(mode, ""), 0
+    retention: Retention = MODES[mode] if mode else ""
+    until_ms = 0
     if retention:
         try:
             until_ms = read_iso(until)
