@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, BrowserType, ConsoleMessage, Page, async_playwright, expect
 
@@ -27,6 +28,15 @@ BOUND_MS = 120_000
 """For anything that takes a moment: the machine may be busy."""
 
 PHONE = {"width": 390, "height": 844}
+EACH_LOOK = pytest.mark.parametrize(
+    ("look", "options"),
+    [
+        ("light", {"color_scheme": "light"}),
+        ("dark-ja", {"color_scheme": "dark", "locale": "ja-JP"}),
+        ("phone", {"viewport": PHONE, "has_touch": True}),
+    ],
+)
+"""Of a test that a page can be used by everybody: what its pictures are called, and how its window is opened."""
 
 
 class Chromium:

@@ -17,13 +17,10 @@ from typing import Any, NamedTuple
 
 import zstandard
 
-from fallow.domain.resources import Resources
-from fallow.ports.vertical.work import Assignment, Finished
-from fallow.verticals.compute.core.outcome import Outcome, decode_outcome
+from fallow.ports.vertical.work import Finished
 from fallow.verticals.compute.worker.worker import ComputeWorker
 from tests.capability import require
-from tests.python_jobs import LEASE_FIELDS
-from tests.unit.agent_fakes import MemoryBlobs
+from tests.job_case import JobCase
 
 BUSYBOX = Path("/usr/bin/busybox") if Path("/usr/bin/busybox").exists() else Path("/bin/busybox")
 
@@ -169,16 +166,12 @@ def container_worker(cache: Path) -> Iterator[ComputeWorker]:
         asyncio.run(worker.erase(for_good=True))
 
 
-class ContainerCase:
-    """One lease, and the worker that does its work."""
+class ContainerCase(JobCase):
+    """One lease of a container job after the other, and the worker that does their work."""
 
     def __init__(self, folder: Path, worker: ComputeWorker) -> None:
-        self.worker = worker
-        self.blobs = MemoryBlobs()
-        self.workspaces = folder / "leases"
-        self.workspace = self.workspaces
-        self.cancel = asyncio.Event()
-        self.started = asyncio.Event()
+        super().__init__(worker, folder / "leases")
+        self.workspaces = self.workspace
         self._leases = 0
 
     async def run(self, script: str = "", *, archive: bytes | None = None, **changes: Any) -> Finished:
@@ -186,43 +179,12 @@ class ContainerCase:
         self._leases += 1
         self.workspace = self.workspaces / str(self._leases)
         self.workspace.mkdir(mode=0o700, parents=True)
-        item, time_limit_s = changes.pop("item", None), changes.pop("time_limit_s", 30)
-        seed, disk_mib = changes.pop("seed", bytes(32)), changes.pop("disk_mib", 64)
-        lease = {name: changes.pop(name) for name in LEASE_FIELDS & set(changes)}
-        resources = Resources(cpu_milli=1000, memory_mib=changes.pop("memory_mib", 64), disk_mib=disk_mib)
         what = {} if "image" in changes else {"archive": self.blobs.add(archive or oci_archive(image()))}
-        work = {"kind": "container", **what, **({"args": ["sh", "-c", script]} if script else {}), **changes}
-        return await self.worker.run(
-            Assignment(
-                work=work,
-                item=None if item is None else self.blobs.add(item),
-                seed=seed,
-                resources=resources,
-                time_limit_s=time_limit_s,
-                workspace=self.workspace,
-                blobs=self.blobs,
-                cancel=self.cancel,
-                started=self.started,
-                **lease,
-            )
-        )
+        work = {"kind": "container", **what, **({"args": ["sh", "-c", script]} if script else {})}
+        return await self.do(work, **{"memory_mib": 64, **changes})
 
     async def printed(self, script: str = "", **changes: Any) -> str:
         """Run what must end well, and return what it printed."""
         finished = await self.run(script, **changes)
         assert finished.ok, (finished, self.stderr(finished) if finished.result else "")
         return self.stdout(finished)
-
-    def outcome(self, finished: Finished) -> Outcome:
-        """The document that a run left."""
-        assert finished.result is not None, finished
-        return decode_outcome(self.blobs.blobs[finished.result])
-
-    def stdout(self, finished: Finished) -> str:
-        return self.blobs.blobs[self.outcome(finished).stdout.sha256].decode()
-
-    def stderr(self, finished: Finished) -> str:
-        return self.blobs.blobs[self.outcome(finished).stderr.sha256].decode(errors="replace")
-
-    def outputs(self, finished: Finished) -> dict[str, bytes]:
-        return {output.name: self.blobs.blobs[output.sha256] for output in self.outcome(finished).outputs}

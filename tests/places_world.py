@@ -5,10 +5,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from nacl.signing import SigningKey
@@ -28,7 +28,7 @@ from fallow.domain.billing import FeePolicy
 from fallow.domain.calls.base import AccountRef
 from fallow.domain.calls.subscriptions import METER, SUBSCRIPTIONS, MeterUse, Subscribe
 from fallow.domain.chart import accounts_of, grant, network_accounts
-from fallow.domain.errors import NotFound, Unavailable
+from fallow.domain.errors import FallowError, NotFound, Unavailable
 from fallow.domain.facts import OfferMade
 from fallow.domain.fees import Fees
 from fallow.domain.identity import address_text
@@ -83,6 +83,7 @@ BUCKET = BucketRow(7, BUYER, "", ())
 NAME = "pictures"
 OBJECT, VERSION = b"sealed name", b"v" * 16
 STREAM = b"s" * 16
+OTHER = b"o" * 16
 HOUR_MS = 3_600_000
 _SCHEMA = Path(fallow.verticals.storage.control.__file__).parent / "schema"
 
@@ -464,6 +465,15 @@ async def places_world(dsn: str) -> AsyncIterator[World]:
 
 
 @asynccontextmanager
+async def stocked_world(dsn: str) -> AsyncIterator[World]:
+    """A network with twelve machines, and a buyer who has a subscription."""
+    async with places_world(dsn) as world:
+        await world.subscribe()
+        await world.enrol(*machines(12))
+        yield world
+
+
+@asynccontextmanager
 async def world_of(dsn: str, kind: Callable[[PostgresDatabase], WorldT]) -> AsyncIterator[WorldT]:
     """An empty network of some kind."""
     async with open_database(dsn, pool_size=10) as database:
@@ -475,3 +485,11 @@ async def world_of(dsn: str, kind: Callable[[PostgresDatabase], WorldT]) -> Asyn
             serve(world.bus, SUBSCRIPTIONS, AccountRef, world.settle.list_of, queue="settle"),
         ):
             yield world
+
+
+async def caught(work: Coroutine[Any, Any, None]) -> FallowError | None:
+    try:
+        await work
+    except FallowError as error:
+        return error
+    return None

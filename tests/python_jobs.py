@@ -1,9 +1,7 @@
-# ruff: noqa: D102
 """Python jobs for tests: a worker, one lease, and bundles made of source texts."""
 
 from __future__ import annotations
 
-import asyncio
 import io
 import os
 import textwrap
@@ -15,17 +13,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from fallow.domain.resources import Resources
-from fallow.ports.vertical.work import Assignment, Finished
-from fallow.verticals.compute.core.outcome import Outcome, decode_outcome
+from fallow.ports.vertical.work import Finished
 from fallow.verticals.compute.worker.sandbox_root import find_interpreter
 from fallow.verticals.compute.worker.worker import ComputeWorker
-from tests.unit.agent_fakes import MemoryBlobs
+from tests.job_case import JobCase
 
 VERSION = find_interpreter().version
-
-
-LEASE_FIELDS = {"line", "opened", "resume", "save", "secrets", "until_stopped"}
 
 
 def bundle(script: str, **files: str) -> bytes:
@@ -39,62 +32,24 @@ def bundle(script: str, **files: str) -> bytes:
     return data.getvalue()
 
 
-class PythonCase:
-    """One lease, and the worker that does its work."""
+class PythonCase(JobCase):
+    """One lease of a Python job, and the worker that does its work."""
 
     def __init__(self, folder: Path) -> None:
-        self.worker = ComputeWorker(folder / "cache")
-        self.blobs = MemoryBlobs()
-        self.workspace = folder / "lease"
+        super().__init__(ComputeWorker(folder / "cache"), folder / "lease")
         self.workspace.mkdir(mode=0o700, parents=True)
-        self.cancel = asyncio.Event()
-        self.started = asyncio.Event()
 
-    async def run(
-        self, script: str | bytes, *, item: bytes | None = None, memory_mib: int = 128, **changes: Any
-    ) -> Finished:
+    async def run(self, script: str | bytes, **changes: Any) -> Finished:
         """Run a script (or a whole bundle); `changes` go over the work's fields, or are those of the lease."""
         code = script if isinstance(script, bytes) else bundle(script)
-        seed = changes.pop("seed", bytes(range(32)))
-        time_limit_s = changes.pop("time_limit_s", 30)
-        disk_mib = changes.pop("disk_mib", 64)
-        lease = {name: changes.pop(name) for name in LEASE_FIELDS & set(changes)}
-        work = {"kind": "python", "bundle": self.blobs.add(code), "entry": "script.py", "python": VERSION, **changes}
-        resources = Resources(cpu_milli=1000, memory_mib=memory_mib, disk_mib=disk_mib)
-        return await self.worker.run(
-            Assignment(
-                work=work,
-                item=None if item is None else self.blobs.add(item),
-                seed=seed,
-                resources=resources,
-                time_limit_s=time_limit_s,
-                workspace=self.workspace,
-                blobs=self.blobs,
-                cancel=self.cancel,
-                started=self.started,
-                **lease,
-            )
-        )
+        work = {"kind": "python", "bundle": self.blobs.add(code), "entry": "script.py", "python": VERSION}
+        return await self.do(work, **{"memory_mib": 128, "seed": bytes(range(32)), **changes})
 
     async def printed(self, script: str, **changes: Any) -> str:
         """Run a script that must end well, and return what it printed."""
         finished = await self.run(script, **changes)
         assert finished.ok, (finished, self.stderr(finished))
         return self.stdout(finished)
-
-    def outcome(self, finished: Finished) -> Outcome:
-        """The document that a run left."""
-        assert finished.result is not None, finished
-        return decode_outcome(self.blobs.blobs[finished.result])
-
-    def stdout(self, finished: Finished) -> str:
-        return self.blobs.blobs[self.outcome(finished).stdout.sha256].decode()
-
-    def stderr(self, finished: Finished) -> str:
-        return self.blobs.blobs[self.outcome(finished).stderr.sha256].decode(errors="replace")
-
-    def outputs(self, finished: Finished) -> dict[str, bytes]:
-        return {output.name: self.blobs.blobs[output.sha256] for output in self.outcome(finished).outputs}
 
 
 @contextmanager

@@ -45,6 +45,23 @@ async def rolled_back(stores: Stores) -> AsyncIterator[Transaction]:
             raise Broken
 
 
+@pytest.fixture(params=["memory", "postgres"])
+def dsn(request: pytest.FixtureRequest) -> str:
+    """The URL of an empty database, or "", which is one in memory."""
+    return "" if request.param == "memory" else str(request.getfixturevalue("postgres_dsn"))
+
+
+@asynccontextmanager
+async def opened(dsn: str, *schemas: str) -> AsyncIterator[Database]:
+    """What a `dsn` stands for, with schemas of the network's own; memory needs none."""
+    if not dsn:
+        yield MemoryDatabase()
+        return
+    async with open_database(dsn, pool_size=4) as database:
+        await migrate(database, *map(builtin, schemas))
+        yield database
+
+
 @pytest.fixture
 def memory_stores() -> Stores:
     return Stores(MemoryDatabase(), MemoryIngestStore(), MemoryRegistryStore(), MemoryMarketStore())

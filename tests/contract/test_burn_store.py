@@ -8,13 +8,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from fallow.adapters.memory.burn_store import MemoryBurnStore
-from fallow.adapters.memory.database import MemoryDatabase
 from fallow.adapters.postgres.burn_store import PostgresBurnStore
-from fallow.adapters.postgres.database import open_database
-from fallow.adapters.postgres.migrations import builtin, migrate
 from fallow.domain.rewards.oracle import Oracle, Quote
 from fallow.ports.burn_store import Burn, BurnStore
 from fallow.ports.database import Database
+from tests.contract.conftest import opened
 from tests.network import BOUND
 
 Stores = tuple[Database, BurnStore]
@@ -22,21 +20,9 @@ BURNS = [Burn(1 << 52, bytes(32), place, bytes(20), 10**27 + place) for place in
 
 
 @pytest.fixture
-def memory_burns() -> Stores:
-    return MemoryDatabase(), MemoryBurnStore()
-
-
-@pytest.fixture
-async def postgres_burns(postgres_dsn: str) -> AsyncIterator[Stores]:
-    async with open_database(postgres_dsn, pool_size=4) as database:
-        await migrate(database, builtin("settle"))
-        yield database, PostgresBurnStore()
-
-
-@pytest.fixture(params=["memory", "postgres"])
-def burns(request: pytest.FixtureRequest) -> Stores:
-    made: Stores = request.getfixturevalue(f"{request.param}_burns")
-    return made
+async def burns(dsn: str) -> AsyncIterator[Stores]:
+    async with opened(dsn, "settle") as database:
+        yield database, PostgresBurnStore() if dsn else MemoryBurnStore()
 
 
 async def test_those_that_wait_longest_come_first_and_once(burns: Stores) -> None:
@@ -104,9 +90,10 @@ async def test_who_looks_at_the_price_sees_what_was_saved(burns: Stores) -> None
         assert await store.look(tx) == known
 
 
-async def test_who_looks_at_the_price_waits_for_nobody(postgres_burns: Stores) -> None:
+@pytest.mark.parametrize("dsn", ["postgres"], indirect=True)
+async def test_who_looks_at_the_price_waits_for_nobody(burns: Stores) -> None:
     """The price is public: whoever asks for it often would otherwise keep feeds and burns waiting, one by one."""
-    database, store = postgres_burns
+    database, store = burns
     async with database.transaction() as changing:
         known = await store.oracle(changing)
         async with asyncio.timeout(BOUND), database.transaction() as tx:

@@ -8,33 +8,19 @@ from collections.abc import AsyncIterator
 import pytest
 
 from fallow.adapters.memory.chain_store import MemoryChainStore
-from fallow.adapters.memory.database import MemoryDatabase
 from fallow.adapters.postgres.chain_store import PostgresChainStore
-from fallow.adapters.postgres.database import open_database
-from fallow.adapters.postgres.migrations import builtin, migrate
 from fallow.ports.chain_store import ChainStore
 from fallow.ports.database import Database
+from tests.contract.conftest import opened
 
 Stores = tuple[Database, ChainStore]
 CHAIN = 1 << 52
 
 
 @pytest.fixture
-def memory_chains() -> Stores:
-    return MemoryDatabase(), MemoryChainStore()
-
-
-@pytest.fixture
-async def postgres_chains(postgres_dsn: str) -> AsyncIterator[Stores]:
-    async with open_database(postgres_dsn, pool_size=4) as database:
-        await migrate(database, builtin("settle"))
-        yield database, PostgresChainStore()
-
-
-@pytest.fixture(params=["memory", "postgres"])
-def chains(request: pytest.FixtureRequest) -> Stores:
-    made: Stores = request.getfixturevalue(f"{request.param}_chains")
-    return made
+async def chains(dsn: str) -> AsyncIterator[Stores]:
+    async with opened(dsn, "settle") as database:
+        yield database, PostgresChainStore() if dsn else MemoryChainStore()
 
 
 async def test_blocks_are_read_on_from_where_the_last_one_was(chains: Stores) -> None:

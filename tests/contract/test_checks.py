@@ -8,10 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from fallow.adapters.memory.checks import MemoryCheckStore
-from fallow.adapters.memory.database import MemoryDatabase
 from fallow.adapters.postgres.checks import PostgresCheckStore
-from fallow.adapters.postgres.database import open_database
-from fallow.adapters.postgres.migrations import builtin, migrate
 from fallow.domain.canaries import Known
 from fallow.domain.draws import Draw, Purpose
 from fallow.domain.jobs import Job, Needs
@@ -20,6 +17,7 @@ from fallow.domain.reruns import Rerun
 from fallow.domain.rollcall import Call, Said
 from fallow.ports.checks import Alone, CheckStore, PartRow, SeedRow
 from fallow.ports.database import Database
+from tests.contract.conftest import opened
 
 NODE = b"n" * 32
 
@@ -28,21 +26,9 @@ Place = tuple[Database, CheckStore]
 
 
 @pytest.fixture
-def memory_place() -> Place:
-    return MemoryDatabase(), MemoryCheckStore()
-
-
-@pytest.fixture
-async def postgres_place(postgres_dsn: str) -> AsyncIterator[Place]:
-    async with open_database(postgres_dsn, pool_size=2) as database:
-        await migrate(database, builtin("checks"))
-        yield database, PostgresCheckStore()
-
-
-@pytest.fixture(params=["memory", "postgres"])
-def place(request: pytest.FixtureRequest) -> Place:
-    made: Place = request.getfixturevalue(f"{request.param}_place")
-    return made
+async def place(dsn: str) -> AsyncIterator[Place]:
+    async with opened(dsn, "checks") as database:
+        yield database, PostgresCheckStore() if dsn else MemoryCheckStore()
 
 
 def drawn(lease: int, purpose: Purpose = Purpose.CHECK, *, hit: bool = True) -> Draw:

@@ -9,36 +9,22 @@ from contextlib import suppress
 import msgspec
 import pytest
 
-from fallow.adapters.memory.database import MemoryDatabase
 from fallow.adapters.memory.decisions import MemoryDecisionStore
-from fallow.adapters.postgres.database import open_database
 from fallow.adapters.postgres.decisions import PostgresDecisionStore
-from fallow.adapters.postgres.migrations import builtin, migrate
 from fallow.domain.decisions import Decision
 from fallow.domain.facts import LeaseSettled, Moved, NodeShown
 from fallow.domain.resources import Resources
 from fallow.ports.database import Database
 from fallow.ports.decisions import DecisionStore
+from tests.contract.conftest import opened
 
 Stores = tuple[Database, DecisionStore]
 
 
 @pytest.fixture
-def memory_outbox() -> Stores:
-    return MemoryDatabase(), MemoryDecisionStore()
-
-
-@pytest.fixture
-async def postgres_outbox(postgres_dsn: str) -> AsyncIterator[Stores]:
-    async with open_database(postgres_dsn, pool_size=4) as database:
-        await migrate(database, builtin("outbox"))
-        yield database, PostgresDecisionStore()
-
-
-@pytest.fixture(params=["memory", "postgres"])
-def outbox(request: pytest.FixtureRequest) -> Stores:
-    made: Stores = request.getfixturevalue(f"{request.param}_outbox")
-    return made
+async def outbox(dsn: str) -> AsyncIterator[Stores]:
+    async with opened(dsn, "outbox") as database:
+        yield database, PostgresDecisionStore() if dsn else MemoryDecisionStore()
 
 
 def shown(number: int) -> Decision:

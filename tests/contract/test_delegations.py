@@ -8,18 +8,16 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from fallow.adapters.memory.database import MemoryDatabase
 from fallow.adapters.memory.delegations import MemoryDelegationStore
 from fallow.adapters.memory.registry import MemoryRegistryStore
-from fallow.adapters.postgres.database import open_database
 from fallow.adapters.postgres.delegations import PostgresDelegationStore
-from fallow.adapters.postgres.migrations import builtin, migrate
 from fallow.adapters.postgres.registry import PostgresRegistryStore
 from fallow.domain.delegations import Delegation
 from fallow.domain.errors import Conflict
 from fallow.ports.database import Database
 from fallow.ports.delegations import DelegationStore, OrderSignature, ReceiptRow
 from fallow.ports.registry_store import RegistryStore
+from tests.contract.conftest import opened
 
 ALICE, BOB = b"a" * 20, b"b" * 20
 LEASES = [bytes([number]) * 16 for number in range(4)]
@@ -39,21 +37,13 @@ def delegation(number: int, account: bytes = ALICE, **changes: int) -> Delegatio
 
 
 @pytest.fixture
-async def memory_parts() -> Parts:
-    return await prepared(Parts(MemoryDatabase(), MemoryRegistryStore(), MemoryDelegationStore()))
-
-
-@pytest.fixture
-async def postgres_parts(postgres_dsn: str) -> AsyncIterator[Parts]:
-    async with open_database(postgres_dsn, pool_size=2) as database:
-        await migrate(database, builtin("registry"))
-        yield await prepared(Parts(database, PostgresRegistryStore(), PostgresDelegationStore()))
-
-
-@pytest.fixture(params=["memory", "postgres"])
-def parts(request: pytest.FixtureRequest) -> Parts:
-    made: Parts = request.getfixturevalue(f"{request.param}_parts")
-    return made
+async def parts(dsn: str) -> AsyncIterator[Parts]:
+    async with opened(dsn, "registry") as database:
+        yield await prepared(
+            Parts(database, PostgresRegistryStore(), PostgresDelegationStore())
+            if dsn
+            else Parts(database, MemoryRegistryStore(), MemoryDelegationStore())
+        )
 
 
 async def prepared(parts: Parts) -> Parts:

@@ -7,17 +7,15 @@ from typing import NamedTuple
 
 import pytest
 
-from fallow.adapters.memory.database import MemoryDatabase
 from fallow.adapters.memory.epochs import MemoryEpochStore
 from fallow.adapters.memory.ingest import MemoryIngestStore
-from fallow.adapters.postgres.database import open_database
 from fallow.adapters.postgres.epochs import PostgresEpochStore
 from fallow.adapters.postgres.ingest import PostgresIngestStore
-from fallow.adapters.postgres.migrations import builtin, migrate
 from fallow.domain.errors import Conflict
 from fallow.ports.database import Database
 from fallow.ports.epochs import Closed, EpochStore
 from fallow.ports.ingest_store import BatchKey, EpochEnd, IngestStore, StoredBatch
+from tests.contract.conftest import opened
 
 
 class Place(NamedTuple):
@@ -29,18 +27,13 @@ class Place(NamedTuple):
 
 
 @pytest.fixture
-async def postgres_place(postgres_dsn: str) -> AsyncIterator[Place]:
-    async with open_database(postgres_dsn, pool_size=2) as database:
-        await migrate(database, builtin("ingest"), builtin("epochs"))
-        yield Place(database, PostgresIngestStore(), PostgresEpochStore())
-
-
-@pytest.fixture(params=["memory", "postgres"])
-def place(request: pytest.FixtureRequest) -> Place:
-    if request.param == "memory":
-        return Place(MemoryDatabase(), MemoryIngestStore(), MemoryEpochStore())
-    made: Place = request.getfixturevalue("postgres_place")
-    return made
+async def place(dsn: str) -> AsyncIterator[Place]:
+    async with opened(dsn, "ingest", "epochs") as database:
+        yield (
+            Place(database, PostgresIngestStore(), PostgresEpochStore())
+            if dsn
+            else Place(database, MemoryIngestStore(), MemoryEpochStore())
+        )
 
 
 def batch(node: bytes, epoch: int, seq: int) -> StoredBatch:

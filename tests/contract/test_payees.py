@@ -6,36 +6,26 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from fallow.adapters.memory.database import MemoryDatabase
 from fallow.adapters.memory.payees import MemoryPayeeStore
-from fallow.adapters.postgres.database import open_database
-from fallow.adapters.postgres.migrations import builtin, migrate
 from fallow.adapters.postgres.payees import PostgresPayeeStore
 from fallow.adapters.postgres.registry import PostgresRegistryStore
 from fallow.domain.payees import Payee
 from fallow.ports.database import Database
 from fallow.ports.payees import PayeeStore
+from tests.contract.conftest import opened
 
 Stores = tuple[Database, PayeeStore]
 ONE, TWO = b"1" * 20, b"2" * 20
 
 
 @pytest.fixture
-async def postgres_payees(postgres_dsn: str) -> AsyncIterator[Stores]:
-    async with open_database(postgres_dsn, pool_size=2) as database:
-        await migrate(database, builtin("registry"))
-        async with database.transaction() as tx:
-            for account in (ONE, TWO):
-                await PostgresRegistryStore().add_account(tx, account, None, 1)
-        yield database, PostgresPayeeStore()
-
-
-@pytest.fixture(params=["memory", "postgres"])
-def payees(request: pytest.FixtureRequest) -> Stores:
-    if request.param == "memory":
-        return MemoryDatabase(), MemoryPayeeStore()
-    made: Stores = request.getfixturevalue("postgres_payees")
-    return made
+async def payees(dsn: str) -> AsyncIterator[Stores]:
+    async with opened(dsn, "registry") as database:
+        if dsn:
+            async with database.transaction() as tx:
+                for account in (ONE, TWO):
+                    await PostgresRegistryStore().add_account(tx, account, None, 1)
+        yield database, PostgresPayeeStore() if dsn else MemoryPayeeStore()
 
 
 async def test_the_latest_word_of_an_account_stays(payees: Stores) -> None:

@@ -7,33 +7,26 @@ from collections.abc import AsyncIterator
 import pytest
 
 from fallow.adapters.memory.audits import MemoryAuditStore
-from fallow.adapters.memory.database import MemoryDatabase
 from fallow.adapters.memory.payouts import MemoryPayoutStore
 from fallow.adapters.postgres.audits import PostgresAuditStore
-from fallow.adapters.postgres.database import open_database
-from fallow.adapters.postgres.migrations import builtin, migrate
 from fallow.adapters.postgres.payouts import PostgresPayoutStore
 from fallow.domain.views.audits import AuditView, DifferenceView
 from fallow.ports.audit_store import KEPT, AuditStore
 from fallow.ports.database import Database
 from fallow.ports.payout_store import PayoutStore
+from tests.contract.conftest import opened
 
 Stores = tuple[Database, PayoutStore, AuditStore]
 
 
 @pytest.fixture
-async def postgres_payouts(postgres_dsn: str) -> AsyncIterator[Stores]:
-    async with open_database(postgres_dsn, pool_size=2) as database:
-        await migrate(database, builtin("settle"))
-        yield database, PostgresPayoutStore(), PostgresAuditStore()
-
-
-@pytest.fixture(params=["memory", "postgres"])
-def payouts(request: pytest.FixtureRequest) -> Stores:
-    if request.param == "memory":
-        return MemoryDatabase(), MemoryPayoutStore(), MemoryAuditStore()
-    made: Stores = request.getfixturevalue("postgres_payouts")
-    return made
+async def payouts(dsn: str) -> AsyncIterator[Stores]:
+    async with opened(dsn, "settle") as database:
+        yield (
+            (database, PostgresPayoutStore(), PostgresAuditStore())
+            if dsn
+            else (database, MemoryPayoutStore(), MemoryAuditStore())
+        )
 
 
 async def test_an_epoch_is_noted_once_and_the_latest_counts(payouts: Stores) -> None:

@@ -6,38 +6,28 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from fallow.adapters.memory.database import MemoryDatabase
 from fallow.adapters.memory.sessions import MemorySessionStore
-from fallow.adapters.postgres.database import open_database
-from fallow.adapters.postgres.migrations import builtin, migrate
 from fallow.adapters.postgres.registry import PostgresRegistryStore
 from fallow.adapters.postgres.sessions import PostgresSessionStore
 from fallow.ports.database import Database
 from fallow.ports.registry_store import KeyRow
 from fallow.ports.session_store import ChallengeRow, SessionRow, SessionStore
+from tests.contract.conftest import opened
 
 Stores = tuple[Database, SessionStore]
 OWNER = b"1" * 20
 
 
 @pytest.fixture
-async def postgres_sessions(postgres_dsn: str) -> AsyncIterator[Stores]:
-    async with open_database(postgres_dsn, pool_size=2) as database:
-        await migrate(database, builtin("registry"))
-        async with database.transaction() as tx:
-            registry = PostgresRegistryStore()
-            await registry.add_account(tx, OWNER, None, 1)
-            for key_id in ("one", "two"):
-                await registry.add_key(tx, KeyRow(key_id, bytes(32), OWNER, ("buy",), "", None))
-        yield database, PostgresSessionStore()
-
-
-@pytest.fixture(params=["memory", "postgres"])
-def sessions(request: pytest.FixtureRequest) -> Stores:
-    if request.param == "memory":
-        return MemoryDatabase(), MemorySessionStore()
-    made: Stores = request.getfixturevalue("postgres_sessions")
-    return made
+async def sessions(dsn: str) -> AsyncIterator[Stores]:
+    async with opened(dsn, "registry") as database:
+        if dsn:
+            async with database.transaction() as tx:
+                registry = PostgresRegistryStore()
+                await registry.add_account(tx, OWNER, None, 1)
+                for key_id in ("one", "two"):
+                    await registry.add_key(tx, KeyRow(key_id, bytes(32), OWNER, ("buy",), "", None))
+        yield database, PostgresSessionStore() if dsn else MemorySessionStore()
 
 
 def row(number: int, key_id: str = "one") -> SessionRow:

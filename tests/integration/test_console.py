@@ -20,7 +20,7 @@ from fallow.domain.epochs.manifest import path_of
 from fallow.domain.rewards.tree import Leaf
 from fallow.http.limits import Limits
 from fallow.ports.rates import Rate
-from tests.browser import PHONE, Chromium, barriers, hold, picture, tab
+from tests.browser import EACH_LOOK, Chromium, barriers, hold, picture, tab
 from tests.closed_epochs import ADDRESSES, SETTLEMENT, VALIDATORS, ClosedEpoch
 from tests.epoch_files import Node
 from tests.instant_chain import CHAIN_ID
@@ -133,14 +133,7 @@ async def check(page: Page, account: bytes) -> None:
     await page.get_by_role("button", name="Verify", exact=True).click()
 
 
-@pytest.mark.parametrize(
-    ("look", "options"),
-    [
-        ("light", {"color_scheme": "light"}),
-        ("dark-ja", {"color_scheme": "dark", "locale": "ja-JP"}),
-        ("phone", {"viewport": PHONE, "has_touch": True}),
-    ],
-)
+@EACH_LOOK
 async def test_every_page_can_be_used_by_everybody(
     running: Chromium, explored: Explored, look: str, options: dict[str, Any]
 ) -> None:

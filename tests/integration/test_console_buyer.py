@@ -30,7 +30,7 @@ from fallow.domain.wallets import address_of, checksum_address, sign_text
 from fallow.http.limits import Limits
 from fallow.ports.rates import Rate
 from fallow.verticals.compute.core.outcome import Outcome, Output, encode_outcome
-from tests.browser import PHONE, Chromium, barriers, hold, picture, tab
+from tests.browser import EACH_LOOK, Chromium, barriers, hold, picture, tab
 from tests.integration.test_console import net as net  # noqa: PLC0414 - a fixture
 from tests.network import Net, until_async
 from tests.unit.fake_network import (
@@ -696,14 +696,7 @@ async def _failed_at(client: AsyncClient) -> object:
     return (await client.alert_channels()).channels[0].failed_at
 
 
-@pytest.mark.parametrize(
-    ("look", "options"),
-    [
-        ("light", {"color_scheme": "light"}),
-        ("dark-ja", {"color_scheme": "dark", "locale": "ja-JP"}),
-        ("phone", {"viewport": PHONE, "has_touch": True}),
-    ],
-)
+@EACH_LOOK
 async def test_every_page_can_be_used_by_everybody(
     running: Chromium, signed: Signed, look: str, options: dict[str, Any]
 ) -> None:

@@ -16,7 +16,7 @@ from fallow.domain.epochs.manifest import path_of
 from fallow.domain.field_map import Tally
 from fallow.domain.places import read_cell
 from fallow.domain.resources import Resources
-from tests.browser import PHONE, Chromium, barriers, picture, tab
+from tests.browser import EACH_LOOK, Chromium, barriers, picture, tab
 from tests.closed_epochs import ClosedEpoch
 from tests.integration.test_console import OWED, Explored, file_of, filled
 from tests.integration.test_console import explored as explored  # noqa: PLC0414 - a fixture
@@ -39,14 +39,7 @@ def placed(network: FakeNetwork) -> None:
     network.told[read_cell("64.1,-21.9")] = Tally(owners={b"d"}, nodes=2, countries=Counter(IS=1))
 
 
-@pytest.mark.parametrize(
-    ("look", "options"),
-    [
-        ("light", {"color_scheme": "light"}),
-        ("dark-ja", {"color_scheme": "dark", "locale": "ja-JP"}),
-        ("phone", {"viewport": PHONE, "has_touch": True}),
-    ],
-)
+@EACH_LOOK
 async def test_map_sector_and_accounts_can_be_used_by_everybody(
     running: Chromium, explored: Explored, look: str, options: dict[str, Any]
 ) -> None:

@@ -22,7 +22,7 @@ from fallow.domain.views.epochs import EpochView, PolicyView
 from fallow.http.limits import Limits
 from fallow.ports.rates import Rate
 from fallow.ports.rpc import serve
-from tests.browser import PHONE, Chromium, barriers, picture, tab
+from tests.browser import EACH_LOOK, PHONE, Chromium, barriers, picture, tab
 from tests.epoch_world import HOLDING
 from tests.golden_epoch import FIRST
 from tests.golden_folder import write
@@ -415,14 +415,7 @@ async def test_since_when_a_rule_holds_is_said_only_where_it_is_known(
         await expect(what.get_by_role("link")).to_have_text([since] if changed[1] != 2 else [])
 
 
-@pytest.mark.parametrize(
-    ("look", "options"),
-    [
-        ("light", {"color_scheme": "light"}),
-        ("dark-ja", {"color_scheme": "dark", "locale": "ja-JP"}),
-        ("phone", {"viewport": PHONE, "has_touch": True}),
-    ],
-)
+@EACH_LOOK
 async def test_every_page_can_be_used_by_everybody(
     running: Chromium, url: str, look: str, options: dict[str, Any]
 ) -> None:

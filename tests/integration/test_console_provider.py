@@ -30,7 +30,7 @@ from fallow.domain.views.nodes import DayView, OwnLeaseView, RefusalView
 from fallow.http.limits import Limits
 from fallow.ports.rates import Rate
 from fallow.ports.tasks import background
-from tests.browser import PHONE, Chromium, picture, tab
+from tests.browser import EACH_LOOK, Chromium, picture, tab
 from tests.closed_epochs import ClosedEpoch
 from tests.epoch_files import Node
 from tests.integration.test_console import net as net  # noqa: PLC0414 - a fixture
@@ -345,14 +345,7 @@ async def test_who_only_buys_is_told_how_a_machine_becomes_his(running: Chromium
         await expect(page.get_by_role("navigation").get_by_role("link", name="Provide")).to_have_count(0)
 
 
-@pytest.mark.parametrize(
-    ("look", "options"),
-    [
-        ("light", {"color_scheme": "light"}),
-        ("dark-ja", {"color_scheme": "dark", "locale": "ja-JP"}),
-        ("phone", {"viewport": PHONE, "has_touch": True}),
-    ],
-)
+@EACH_LOOK
 async def test_the_page_can_be_used_by_everybody(
     running: Chromium, signed: Signed, look: str, options: dict[str, Any]
 ) -> None:

@@ -29,7 +29,7 @@ from fallow.verticals.storage.core.billing import BucketLine, Elsewhere, GetBill
 from fallow.verticals.storage.gateway.app import s3_app
 from fallow.verticals.storage.gateway.auth.links import REGION
 from fallow.verticals.storage.gateway.users import Owner, User, owner_by_address
-from tests.browser import PHONE, Chromium, hold, picture, tab
+from tests.browser import EACH_LOOK, Chromium, hold, picture, tab
 from tests.browser_wallet import BrowserWallet
 from tests.instant_chain import KeySigner
 from tests.integration.test_console import net as net  # noqa: PLC0414 - a fixture
@@ -394,14 +394,7 @@ async def test_who_does_not_reach_the_gateway_is_told_what_to_do(running: Chromi
         await expect(page.get_by_role("link", name=BUCKET)).to_be_visible()
 
 
-@pytest.mark.parametrize(
-    ("look", "options"),
-    [
-        ("light", {"color_scheme": "light"}),
-        ("dark-ja", {"color_scheme": "dark", "locale": "ja-JP"}),
-        ("phone", {"viewport": PHONE, "has_touch": True}),
-    ],
-)
+@EACH_LOOK
 async def test_storage_can_be_used_by_everybody(
     running: Chromium, stored: Stored, look: str, options: dict[str, Any]
 ) -> None:

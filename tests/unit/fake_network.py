@@ -305,7 +305,7 @@ class FakeNetwork:
             calls.subscriptions.SUBSCRIBE: (calls.subscriptions.Subscribe, self.subscribe),
             calls.subscriptions.SUBSCRIPTIONS: (
                 calls.base.AccountRef,
-                lambda ask: _soon([subscription_view(ask.account)]),
+                lambda ask: _soon([] if ask.after else [subscription_view(ask.account)]),
             ),
             calls.subscriptions.UNSUBSCRIBE: (
                 calls.subscriptions.SubscriptionRef,

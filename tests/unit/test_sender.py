@@ -166,9 +166,9 @@ class HostileChain:
         self.pool[nonce] = bytes(raw)
 
     def done(self) -> list[bytes]:
-        """Data of all transactions that are mined, ours alone."""
+        """Data of all transactions that are mined, ours alone; what fills a gap has none."""
         datas = [bytes(TypedTransaction.from_bytes(HexBytes(raw)).as_dict()["data"]) for raw in self.mined()]
-        return sorted(data for data in datas if data != b"stolen")
+        return sorted(data for data in datas if data not in {b"stolen", b""})
 
     def mined(self) -> list[bytes]:
         """All that is mined."""
@@ -348,6 +348,27 @@ async def test_a_nonce_that_another_program_used() -> None:
     assert {fields_of(raw)[0] for raw in world.chain.submitted} == {0}
     await world.heal()
     assert world.chain.done() == [bytes([1])]
+    assert {fields_of(raw)[0] for raw in world.chain.submitted} == {0, 1}
+
+
+@pytest.mark.parametrize("stolen", [1, 2])
+async def test_nonces_of_another_program_that_a_reorganisation_takes_back_are_used_up(stolen: int) -> None:
+    """What waits behind them keeps its own: its first form could still be mined, once anything fills the gap."""
+    world = World()
+    await world.live([*[("steal", 0), ("mine", 0)] * stolen, ("ask", 1), ("reorganise", 2)])
+    assert world.chain.mined() == []
+    await world.heal()
+    assert world.chain.done() == [bytes([1])]
+    assert [fields_of(raw)[0] for raw in world.chain.mined()] == [*range(stolen), stolen]
+
+
+async def test_what_fills_a_gap_is_over_when_another_program_uses_the_nonce_after_all() -> None:
+    world = World()
+    stolen: list[Step] = [("steal", 0), ("mine", 0)]
+    await world.live([*stolen, ("ask", 1), ("reorganise", 2), ("loses_requests", 1), ("pass", 31), *stolen])
+    await world.heal()
+    assert world.chain.done() == [bytes([1])]
+    assert [fields_of(raw)[0] for raw in world.chain.mined()] == [0, 1]
     assert {fields_of(raw)[0] for raw in world.chain.submitted} == {0, 1}
 
 

@@ -19,13 +19,13 @@ from fallow.domain.views.network import NetworkView
 from fallow.domain.views.nodes import NodeView
 from fallow.domain.views.payouts import PayeeView, RedirectionView, WithdrawalView
 from fallow.domain.views.processes import BlobsView, MishapView
+from fallow.sdk.paging import PAGE, paged
 from fallow.sdk.wire import Wire, arguments
 
 _KEY_ID = re.compile("[A-Za-z0-9_-]{1,100}")
 _TOKEN_ID = re.compile("([0-9a-f]{2}){4,32}")
 
 
-NODES_PAGE = STATEMENT_PAGE = ACTIONS_PAGE = 1000
 AUDIT_POLL_S = 1.0
 
 
@@ -43,13 +43,10 @@ class AccountCalls(Wire):
 
     async def nodes(self) -> list[NodeView]:
         """All nodes that offer something, and what."""
-        found: list[NodeView] = []
-        while page := await self._nodes(found[-1].node if found else None):
-            found += page
-        return found
+        return [node async for node in paged(self._nodes, lambda node: node.node)]
 
     async def _nodes(self, after: str | None) -> list[NodeView]:
-        query = arguments(after=after, limit=NODES_PAGE)
+        query = arguments(after=after, limit=PAGE)
         return await self._call("GET", "/v1/nodes", list[NodeView], query=query)
 
     async def balance(self) -> BalanceView:
@@ -99,12 +96,9 @@ class AccountCalls(Wire):
         body = {"id": withdrawal_id or new_id(), "to": _checked(to), "amount_microusd": amount_microusd}
         return await self._call("POST", "/v1/account/withdrawals", WithdrawalView, body=body)
 
-    async def all_movements(self, *, after: str = "") -> AsyncIterator[StatementLine]:
+    def all_movements(self, *, after: str = "") -> AsyncIterator[StatementLine]:
         """All your account's movements, the oldest first, page by page; `after` is the last id seen."""
-        while page := await self.statement(after=after or None, limit=STATEMENT_PAGE):
-            for line in page:
-                yield line
-            after = page[-1].id
+        return paged(lambda last: self.statement(after=last, limit=PAGE), lambda line: line.id, after or None)
 
     async def create_token(self, *, uses: int = 1, valid_s: int = 86_400) -> calls.keys.Secret:
         """Operator: make a token that lets machines join. Each call makes another one."""
@@ -151,13 +145,9 @@ class AccountCalls(Wire):
         query = arguments(after=after, limit=limit)
         return await self._call("GET", "/v1/operator/actions", list[ActionView], query=query)
 
-    async def all_actions(self) -> AsyncIterator[ActionView]:
+    def all_actions(self) -> AsyncIterator[ActionView]:
         """Operator: all of them, page by page."""
-        page = await self.actions(limit=ACTIONS_PAGE)
-        while page:
-            for action in page:
-                yield action
-            page = await self.actions(after=page[-1].id, limit=ACTIONS_PAGE)
+        return paged(lambda after: self.actions(after=after, limit=PAGE), lambda action: action.id)
 
     async def enrolled(self, *, after: str | None = None, limit: int | None = None) -> list[EnrolledView]:
         """Operator: enrolled nodes by id, also those that never offered anything; `after` is the last one seen."""
@@ -169,21 +159,13 @@ class AccountCalls(Wire):
         query = arguments(after=after, limit=limit)
         return await self._call("GET", "/v1/operator/bans", list[BanView], query=query)
 
-    async def all_bans(self) -> AsyncIterator[BanView]:
+    def all_bans(self) -> AsyncIterator[BanView]:
         """Operator: all of them."""
-        page = await self.bans(limit=NODES_PAGE)
-        while page:
-            for one in page:
-                yield one
-            page = await self.bans(after=page[-1].subject, limit=NODES_PAGE)
+        return paged(lambda after: self.bans(after=after, limit=PAGE), lambda one: one.subject)
 
-    async def all_enrolled(self) -> AsyncIterator[EnrolledView]:
+    def all_enrolled(self) -> AsyncIterator[EnrolledView]:
         """Operator: all of them, page by page."""
-        page = await self.enrolled(limit=NODES_PAGE)
-        while page:
-            for node in page:
-                yield node
-            page = await self.enrolled(after=page[-1].node, limit=NODES_PAGE)
+        return paged(lambda after: self.enrolled(after=after, limit=PAGE), lambda node: node.node)
 
     async def grant(self, account: str, amount_microusd: int, *, grant_id: str | None = None) -> BalanceView:
         """Operator: give TEST credits. The same `grant_id` counts once."""

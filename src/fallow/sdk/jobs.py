@@ -17,10 +17,10 @@ from fallow.domain.views.base import ErrorView
 from fallow.domain.views.checks import EvidenceView
 from fallow.domain.views.jobs import ItemView, JobEvent, JobView, LeaseView, QuoteView
 from fallow.sdk.accounts import new_id
+from fallow.sdk.paging import PAGE, paged
 from fallow.sdk.patience import PASSING, Outage
 from fallow.sdk.wire import Wire, arguments
 
-PAGE = 1000
 WITHOUT_RESULT = frozenset({ItemState.FAILED, ItemState.CANCELLED})
 SILENCE = httpx2.Timeout(10.0, read=45.0)
 """Three heartbeats of the server missing: the connection is dead."""
@@ -67,13 +67,9 @@ class JobCalls(Wire):
         """Your jobs; `after` is the last id seen."""
         return await self._call("GET", "/v1/jobs", list[JobView], query=arguments(after=after, limit=limit))
 
-    async def all_jobs(self) -> AsyncIterator[JobView]:
+    def all_jobs(self) -> AsyncIterator[JobView]:
         """All your jobs, the latest first, page by page."""
-        after = ""
-        while page := await self.jobs(after=after or None, limit=PAGE):
-            for job in page:
-                yield job
-            after = page[-1].id
+        return paged(lambda after: self.jobs(after=after, limit=PAGE), lambda job: job.id)
 
     async def order(self, job_id: str) -> Order:
         """What a job was ordered as."""
@@ -127,13 +123,9 @@ class JobCalls(Wire):
             raise KINDS["NotFound"]("job.item", f"Job {job_id} has no item {index}.")
         return found[0]
 
-    async def all_items(self, job_id: str) -> AsyncIterator[ItemView]:
+    def all_items(self, job_id: str) -> AsyncIterator[ItemView]:
         """All items by their index, page by page."""
-        after = -1
-        while page := await self.items(job_id, after=after, limit=PAGE):
-            for item in page:
-                yield item
-            after = page[-1].index
+        return paged(lambda after: self.items(job_id, after=after, limit=PAGE), lambda item: item.index)
 
     async def leases(self, job_id: str, *, after: int | None = None, limit: int | None = None) -> list[LeaseView]:
         """A job's leases, open and ended, with who ended them and why."""

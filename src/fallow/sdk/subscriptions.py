@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 from fallow.domain import calls
 from fallow.domain.views.keys import LinksView, SigningSecretView
 from fallow.domain.views.money import SubscriptionView
+from fallow.sdk.paging import PAGE, paged
 from fallow.sdk.wire import Wire, arguments
-
-PAGE = 1000
 
 
 class SubscriptionCalls(Wire):
@@ -27,7 +24,7 @@ class SubscriptionCalls(Wire):
 
     async def subscriptions(self) -> list[SubscriptionView]:
         """Return all of your account, those that are over too, by id."""
-        return [one async for one in self._all_subscriptions()]
+        return [one async for one in paged(self._subscriptions, lambda one: one.id)]
 
     async def unsubscribe(self, subscription_id: str) -> SubscriptionView:
         """End one: what was used is paid, the rest of what it reserved given back.
@@ -50,13 +47,6 @@ class SubscriptionCalls(Wire):
         body = {"role": role, "requests": [{"path": path}], "valid_s": valid_s, "shared": True}
         return await self._call("POST", "/v1/account/links", LinksView, body=body)
 
-    async def _all_subscriptions(self) -> AsyncIterator[SubscriptionView]:
-        after: str | None = None
-        while True:
-            query = arguments(after=after, limit=PAGE)
-            page = await self._call("GET", "/v1/subscriptions", list[SubscriptionView], query=query)
-            for one in page:
-                yield one
-            if len(page) < PAGE:
-                return
-            after = page[-1].id
+    async def _subscriptions(self, after: str | None) -> list[SubscriptionView]:
+        query = arguments(after=after, limit=PAGE)
+        return await self._call("GET", "/v1/subscriptions", list[SubscriptionView], query=query)

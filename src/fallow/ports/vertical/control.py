@@ -77,7 +77,7 @@ class ControlGround(NamedTuple):
     `log` is where nodes' records are read in the order of ingest. `relay` opens a link to the network's relay, `direct`
     one to a node that can be dialled itself. `watch` has numbers told for `/metrics` (`fallow.domain.metrics`), whose
     names begin with the vertical's. `offers` are what others ask for the same. `fees` are what the network keeps of
-    what buyers pay, at any time.
+    what buyers pay, at any time: they change, so whoever makes this says whose they are.
     """
 
     net: str
@@ -95,6 +95,6 @@ class ControlGround(NamedTuple):
     relay: Dial
     direct: Callable[[DirectAddress, bytes], AbstractAsyncContextManager[Link]]
     hosted: Hosted
+    fees: Fees
     watch: Watch = unwatched
     offers: Sequence[Offer] = ()
-    fees: Fees = Fees()

@@ -13,7 +13,7 @@ from itertools import count
 import msgspec
 
 from fallow.domain.errors import Conflict, FallowError, TooMuch, Unavailable
-from fallow.domain.sending import PPM, Attempt, Done, Rules, Send, Sight, Step, next_step, offer
+from fallow.domain.sending import PPM, Attempt, Done, Rules, Send, Sight, Step, filler, next_step, offer
 from fallow.domain.transactions import Unsigned
 from fallow.domain.wallets import keccak
 from fallow.ports.chain import Chain, Receipt
@@ -163,11 +163,14 @@ class Sender:
                 await self._clock.sleep(self._poll_s)
 
     async def _round(self) -> None:
-        """Look once, and take the next step with each that is open, in the order of their nonces."""
+        """Look once, and take the next step with each that is open, in the order of their nonces; fill a gap."""
         sends = self._open()
         hashes = [attempt.hash for send in sends for attempt in send.attempts]
         seen = await self._chain.look(self._signer.address, hashes, self._rules.depth)
         mined = {receipt.transaction: receipt for receipt in seen.receipts if receipt is not None}
+        gap = filler(self._signer.address, self._sends.values(), seen.nonce_mined, self._clock.now_ms(), self._rules)
+        if gap is not None:
+            await self._submit(await self._sign(gap))
         for send in sends:
             receipts = [mined[attempt.hash] for attempt in send.attempts if attempt.hash in mined]
             sight = Sight(seen.head, seen.nonce_mined, seen.nonce_final, [receipt.block for receipt in receipts])
@@ -183,6 +186,8 @@ class Sender:
         elif step is Step.MOVE:
             moved = msgspec.structs.replace(send, nonce=await self._free_nonce(), attempts=())
             await self._submit(await self._sign(moved))
+        elif step is Step.DROP:
+            self._record(msgspec.structs.replace(send, done=Done(b"", 0, succeeded=False, contract=b"")))
         elif step is Step.OUTBID:
             await self._submit(await self._sign(send))
         elif step is Step.SUBMIT:
