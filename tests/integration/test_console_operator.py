@@ -329,6 +329,7 @@ async def test_who_sets_prices_by_the_meter_is_told_first_for_whom_and_from_when
         await sign_in(page, OPERATOR_KEY)
         stored = page.get_by_label("USD for a terabyte of pieces for 720 hours")
         await expect(stored).to_have_value("1.666667")
+        await expect(page.get_by_role("heading", name="Storage: prices by the meter", exact=True)).to_be_visible()
         await stored.fill("2.5")
         await page.get_by_role("button", name="Set the prices").click()
         await expect(page.get_by_text("will pay 2.50 USD; now they pay 1.67 USD")).to_contain_text(
