@@ -190,7 +190,7 @@ async def test_who_governs_the_contracts_and_what_waits_is_for_everybody_to_see(
             await expect(page.get_by_role("row").filter(has_text="setGuardian(address)")).to_be_visible()
             await expect(page.get_by_role("row").filter(has_text="guardian").last).to_contain_text(GUARDIAN[:10])
             await expect(page.get_by_role("row").filter(has_text="25%")).to_contain_text("250")
-            assert len(await page.get_by_text("3 of 4 have to sign.").all()) == 1
+            await expect(page.get_by_text("3 of 4 have to sign.")).to_have_count(1)
             assert await barriers(page) == []
             wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert wide <= 0
