@@ -20,7 +20,7 @@ from fallow.domain.epochs.manifest import path_of
 from fallow.domain.rewards.tree import Leaf
 from fallow.http.limits import Limits
 from fallow.ports.rates import Rate
-from tests.browser import BOUND_MS, EACH_LOOK, PHONE, Chromium, barriers, hold, picture, tab
+from tests.browser import BOUND_MS, EACH_LOOK, Chromium, barriers, hold, picture, tab
 from tests.closed_epochs import ADDRESSES, SETTLEMENT, VALIDATORS, ClosedEpoch
 from tests.epoch_files import Node
 from tests.instant_chain import CHAIN_ID
