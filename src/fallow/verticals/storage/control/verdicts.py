@@ -89,12 +89,12 @@ class Verdicts:
             return ()
         now_ms = self._clock.now_ms()
         async with self._database.transaction() as tx:
-            states = await _states(tx, results)
+            states = await _states(tx, results, now_ms)
             dropped = await _dropped(tx, [result for result in results if result.outcome == "failed"])
             all_ = [
                 _judge(result, states[result.lender.alias], now_ms)
                 for result in results
-                if result.lender.alias in states and result.lender.alias not in dropped
+                if result.lender.alias not in dropped
             ]
             await _write_states(tx, all_)
             await _write_findings(tx, [row for one in all_ for row in _findings(one, now_ms)])
@@ -132,11 +132,20 @@ def _again(result: Result, before: Contained | None) -> Contained | None:
     return None if result.outcome in SETTLED else result.contained or before
 
 
-async def _states(tx: Transaction, results: Iterable[Result]) -> Mapping[int, _State]:
+async def _states(tx: Transaction, results: Iterable[Result], now_ms: int) -> Mapping[int, _State]:
+    """Who was read from before any auditor met him is known, and due, from now on."""
+    aliases = sorted(result.lender.alias for result in results)
+    await tx.execute(
+        "INSERT INTO storage.reputation (alias, state, next_ms) SELECT alias, $2, $3 FROM unnest($1::integer[]) AS a"
+        " (alias) WHERE NOT EXISTS (SELECT FROM storage.reputation r WHERE r.alias = a.alias) ON CONFLICT DO NOTHING",
+        aliases,
+        new_state(),
+        now_ms,
+    )
     rows = await tx.fetch(
         "SELECT alias, state, contained FROM storage.reputation WHERE alias = ANY($1::integer[])"
         " ORDER BY alias FOR UPDATE",
-        [result.lender.alias for result in results],
+        aliases,
     )
     return {row["alias"]: _State(read_state(row["state"]), read_contained(row["contained"])) for row in rows}
 
