@@ -47,6 +47,7 @@ from fallow.verticals.storage.core.calls.segments import (
     Place,
     Plan,
     ReadSegments,
+    SayAltered,
     SegmentRead,
 )
 from fallow.verticals.storage.core.calls.uploads import (
@@ -100,6 +101,8 @@ class MemoryControl:
         self.purges: list[bool] = []
         """Of each deletion, whether it was to be one."""
         self.unpurged = Unpurged()
+        self.said: list[tuple[bytes, bytes]] = []
+        """Of which segments readers say that a node does not give what was stored."""
         self.page_max = PAGE_MAX
         self.offline: set[bytes] = set()
         self.direct: dict[bytes, DirectAddress] = {}
@@ -414,6 +417,9 @@ class MemoryControl:
                 found.append(self._read(segment, part, index, start, wanted, call.client))
             start += segment.payload
         return found[:SEGMENTS_AT_ONCE]
+
+    def _segment_altered(self, call: SayAltered) -> None:
+        self.said.append((call.segment, call.node))
 
     def _read(self, segment: _Segment, part: int, index: int, start: int, wanted: range, client: bytes) -> SegmentRead:
         needed, layout = segment.profile.needed, Layout(segment.payload, segment.profile.needed)

@@ -19,14 +19,17 @@ from fallow.verticals.storage.client.waiting import Watch
 from fallow.verticals.storage.coding.portions import Portions
 from fallow.verticals.storage.control.adopting import Adopting
 from fallow.verticals.storage.control.exits import Exits
+from fallow.verticals.storage.control.hints import HintedAudits
 from fallow.verticals.storage.control.limits import Secrets
-from fallow.verticals.storage.control.mending import adopting, repairs
+from fallow.verticals.storage.control.mending import adopting, hinted, repairs
 from fallow.verticals.storage.control.nodes import LOST_MS, SETTLE_MS
+from fallow.verticals.storage.control.questioning import Contained
 from fallow.verticals.storage.control.repairing import Repairs
 from fallow.verticals.storage.control.scanning import EVERY_MS, Scan
+from fallow.verticals.storage.control.verdicts import read_contained
 from fallow.verticals.storage.core.calls.segments import Plan
 from fallow.verticals.storage.core.orders import OrderLimit, PieceClaim
-from fallow.verticals.storage.core.questions import Purge, ShowClaim, TakeBack, Trash, read_question
+from fallow.verticals.storage.core.questions import Evidence, Purge, ShowClaim, TakeBack, Trash, read_question
 from tests.epoch_files import NET, NETWORK_KEY
 from tests.memory_nodes import MemoryNode, MemoryReach
 from tests.places_world import STREAM, Machine, World, signing, world_of
@@ -48,6 +51,7 @@ class RepairWorld(World):
         self.scan: Scan
         self.exits: Exits
         self.adopting: Adopting
+        self.hinted: HintedAudits
 
     def restart(self) -> None:
         """What repairs is a process that has just started."""
@@ -55,6 +59,7 @@ class RepairWorld(World):
         self.scan = Scan(self.clock, self.database, self.places.nodes)
         self.exits = Exits(self.ground(), self.places.nodes, self.repairs)
         self.adopting = adopting(self.ground(), self.places.nodes)
+        self.hinted = hinted(self.ground(), self.places.nodes, self.reach, Watch(self.clock))
 
     async def enrol(self, *machines: Machine, country: str = "") -> None:
         for machine in machines:
@@ -107,6 +112,29 @@ class RepairWorld(World):
             self.kept[one.id].pieces.get(self.secrets.piece(segment, one.id)) if one and not one.away else None
             for one in await self.holders(segment)
         ]
+
+    def lose(self, segment: bytes, *machines: Machine) -> None:
+        """They have deleted their pieces of it, and say nothing of that."""
+        for machine in machines:
+            del self.kept[machine.id].pieces[self.secrets.piece(segment, machine.id)]
+
+    async def found(self) -> list[tuple[bytes, str, Evidence | None]]:
+        """What was found of nodes: each with the code, and what it was found by."""
+        async with self.database.transaction() as tx:
+            rows = await tx.fetch("SELECT * FROM storage.finding JOIN storage.node USING (alias) ORDER BY id")
+        read = msgspec.msgpack.Decoder(Evidence).decode
+        return [(row["node"], row["code"], read(row["evidence"]) if row["evidence"] else None) for row in rows]
+
+    async def contained(self) -> dict[bytes, Contained]:
+        """What nodes are to be asked again."""
+        async with self.database.transaction() as tx:
+            rows = await tx.fetch("SELECT node, contained FROM storage.reputation JOIN storage.node USING (alias)")
+        asked = {row["node"]: read_contained(row["contained"]) for row in rows}
+        return {node: one for node, one in asked.items() if one is not None}
+
+    async def audits(self) -> dict[bytes, tuple[int, float]]:
+        """How many audits each node has had, and its score by them."""
+        return {one.node: (one.audits, one.score) for one in await self.places.audits.scores()}
 
     def leave(self, *machines: Machine) -> None:
         for machine in machines:

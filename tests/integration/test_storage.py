@@ -23,6 +23,7 @@ from fallow.domain.calls.subscriptions import OpenSubscription
 from fallow.domain.epochs.lines import LINES, read_lines
 from fallow.domain.epochs.manifest import path_of
 from fallow.sdk.accounts import new_id
+from fallow.verticals.storage.core.layout import SHARE_BYTES
 from tests.lending import Lenders, lending_network
 from tests.network import Agent, Net, connected, fallow, start, until_async
 
@@ -363,6 +364,44 @@ async def test_with_half_of_the_machines_dead_all_is_read(world: World, lenders:
         lenders.revive(agent)
     await until_async(lambda: asyncio.to_thread(_takes_bytes, world), "they are back")
     assert await asyncio.to_thread(_got, world, bucket, "kept") == body
+
+
+async def test_who_reads_what_a_disk_has_spoilt_gets_it_from_others_and_the_network_finds_it_itself(
+    world: World, lenders: Lenders
+) -> None:
+    bucket, body = world.bucket(), random.randbytes(5 << 20)
+    await asyncio.to_thread(world.s3.put_object, Bucket=bucket, Key="spoilt", Body=body)
+    (held,) = await world.net.fetch(
+        "SELECT s.id, n.alias, n.node FROM storage.segment s JOIN storage.node n ON n.alias = s.nodes[1]"
+        " ORDER BY s.made_ms DESC LIMIT 1"
+    )
+    (name,) = {agent.name for agent in lenders.agents if agent.node == held["node"].hex()}
+    await asyncio.to_thread(_spoil, lenders.running.data.parent / name.replace("disk", "lent"))
+    assert await asyncio.to_thread(_got, world, bucket, "spoilt") == body
+
+    async def said() -> bool:
+        due = "UPDATE storage.hint SET due_ms = 0 WHERE segment = $1 AND alias = $2 AND due_ms > 0 RETURNING 1"
+        return bool(await world.net.fetch(due, held["id"], held["alias"]))
+
+    async def found() -> bool:
+        rows = await world.net.fetch("SELECT text FROM storage.finding WHERE alias = $1", held["alias"])
+        return any(row["text"].startswith("failed: not given to a reader (storage.other_piece)") for row in rows)
+
+    await until_async(said, "the gateway has told of it")
+    await until_async(found, "the network has looked for itself")
+    assert not await world.net.fetch(
+        "SELECT 1 FROM storage.segment WHERE id = $1 AND $2 = ANY(nodes)", held["id"], held["alias"]
+    )
+
+
+def _spoil(folder: Path) -> None:
+    """Change a bit in each share that a disk keeps."""
+    for log in folder.glob("*.log"):
+        data = bytearray(log.read_bytes())
+        for at in range(0, len(data), SHARE_BYTES):
+            data[at] ^= 1
+        with log.open("r+b") as file:
+            file.write(data)
 
 
 def _got(world: World, bucket: str, key: str, span: str = "") -> bytes:

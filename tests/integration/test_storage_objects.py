@@ -800,6 +800,7 @@ async def test_all_calls_are_answered_over_the_bus(world: ObjectsWorld) -> None:
         "segment.more",
         "segment.end",
         "segment.read",
+        "segment.altered",
         "grant.revoke",
         "object.unpurged",
         "gateways",

@@ -9,7 +9,9 @@ import random
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
+from blake3 import blake3
 
 from fallow.domain.errors import Conflict, Unavailable
 from fallow.verticals.storage.client.waiting import Watch
@@ -17,17 +19,18 @@ from fallow.verticals.storage.control import repair_rows, scanning
 from fallow.verticals.storage.control.limits import REPAIRS
 from fallow.verticals.storage.control.mending import repairs
 from fallow.verticals.storage.control.nodes import LOST_MS, Lender
+from fallow.verticals.storage.control.questioning import Contained, Job
 from fallow.verticals.storage.control.repair_rows import TAKEN_MS, Damaged
-from fallow.verticals.storage.control.repairing import Repairs, Sources
+from fallow.verticals.storage.control.repairing import READ_S, Repairs, Sources
 from fallow.verticals.storage.control.segments import LATE_MS
 from fallow.verticals.storage.core.calls.segments import Place, Plan
 from fallow.verticals.storage.core.facts import StorageServed
-from fallow.verticals.storage.core.orders import OrderLimit
+from fallow.verticals.storage.core.orders import OrderLimit, PieceClaim
 from tests.dying_database import Dying
-from tests.epoch_files import NETWORK_KEY
+from tests.epoch_files import NET, NETWORK_KEY
 from tests.memory_nodes import Wants
-from tests.network import until_async
-from tests.places_world import BUCKET, HOUR_MS, STREAM, Killed, Machine, machines
+from tests.network import until, until_async
+from tests.places_world import BUCKET, HOUR_MS, STREAM, Killed, Machine, machines, signing
 from tests.repair_world import RepairWorld, payload_of, pieces_of, repair_world
 
 PAYLOAD = payload_of(600_000)
@@ -140,11 +143,145 @@ async def test_a_source_that_was_altered_is_found_and_made_anew(world: RepairWor
     gone, liar = await first(world, plan.segment, 2), (await first(world, plan.segment, 3))[2]
     world.leave(*gone)
     world.kept[liar.id].wants = Wants(flips=True)
+    piece = world.secrets.piece(plan.segment, liar.id)
     await world.pass_time()
     await world.mend()
     assert await world.pieces(plan.segment) == pieces_of(plan, PAYLOAD)
     assert liar not in await world.holders(plan.segment)
-    assert world.repairs.altered == {liar.id: 1}
+    [(node, code, evidence)] = await world.found()
+    assert (node, code) == (liar.id, "storage.audit_failed")
+    assert evidence is not None
+    assert evidence.found.startswith("failed: not given for a repair (storage.other_piece): it has the BLAKE3")
+    assert (evidence.piece, evidence.answer) == (piece, world.kept[liar.id].claims[piece]), "its client's own word"
+    audits = await world.audits()
+    assert [count for count, _ in audits.values()] == [1] * 6, "sources that were right passed"
+    assert {node for node, (_, score) in audits.items() if score < 1} == {liar.id}
+
+
+async def test_what_a_source_has_deleted_counts_as_lost_at_once_though_nobody_takes_it(world: RepairWorld) -> None:
+    plan = await world.put(PAYLOAD)
+    holders = await first(world, plan.segment, 8)
+    world.leave(*holders[:2])
+    world.lose(plan.segment, *holders[2:4])
+    for one in world.machines.values():
+        world.kept[one.id].wants = Wants(refuses=one not in holders)
+    await world.pass_time()
+    await world.mend()
+    assert {(node, code) for node, code, _ in await world.found()} == {
+        (one.id, "storage.audit_failed") for one in holders[2:4]
+    }
+    assert [one for one in await world.holders(plan.segment) if one] == [*holders[:2], *holders[4:]]
+    for one in world.machines.values():
+        world.kept[one.id].wants = Wants()
+    await world.pass_time(LATE_MS + 1)
+    await world.collect()
+    await world.mend()
+    assert await world.pieces(plan.segment) == pieces_of(plan, PAYLOAD)
+    assert len(await world.found()) == 2, "once is enough"
+
+
+async def test_pieces_of_which_too_few_would_be_left_stay_written(world: RepairWorld) -> None:
+    plan = await world.put(PAYLOAD)
+    holders = await first(world, plan.segment, 8)
+    world.leave(*holders[:2])
+    world.lose(plan.segment, *holders[2:])
+    await world.pass_time()
+    await world.mend()
+    assert len(await world.found()) == 6
+    assert len([one for one in await world.holders(plan.segment) if one]) == 4, "as many as it takes"
+
+
+async def test_a_source_that_is_too_slow_or_breaks_off_has_not_failed_and_is_asked_by_an_auditor(
+    world: RepairWorld,
+) -> None:
+    plan = await world.put(PAYLOAD)
+    holders = await first(world, plan.segment, 8)
+    world.leave(*holders[:2])
+    slow, broken, *others = holders[2:]
+    world.kept[slow.id].wants = Wants(stalls=True)
+    world.kept[broken.id].wants = Wants(dies_after=1)
+    await world.pass_time()
+    await world.find()
+
+    async with asyncio.TaskGroup() as group:
+        repairing = group.create_task(world.repairs.repair_next())
+        await until(lambda: all(world.kept[one.id].paid["get"] for one in others), "all others are read")
+        for _ in range(100):
+            await asyncio.sleep(0)
+        world.clock.advance(int(READ_S * 1000))
+        await world.tell()
+        assert await repairing
+    assert await world.found() == []
+    assert await world.contained() == {one.id: Contained(plan.segment, -1, 0) for one in (slow, broken)}
+    asked = {job.lender.node: (job.segment, job.tries) for job in await due(world)}
+    assert {asked[one.id] for one in (slow, broken)} == {(plan.segment, 0)}
+
+
+async def due(world: RepairWorld) -> list[Job]:
+    """What auditors ask, where all nodes are due."""
+    async with world.database.transaction() as tx:
+        await tx.execute("UPDATE storage.reputation SET next_ms = 0")
+    return await world.places.audits.take(256)
+
+
+async def test_pieces_that_never_fitted_are_made_anew_and_are_their_clients_doing(world: RepairWorld) -> None:
+    plan = await world.put(PAYLOAD)
+    gone, honest = await first(world, plan.segment, 2), (await first(world, plan.segment, 3))[2]
+    world.leave(*gone)
+    kept, piece = world.kept[honest.id], world.secrets.piece(plan.segment, honest.id)
+    kept.pieces[piece] = brought = bytes(len(kept.pieces[piece]))
+    claim = PieceClaim(net=NET, piece=piece, length=len(brought), hash=blake3(brought).digest())
+    kept.claims[piece] = claim.seal(signing(world.client))
+    await world.pass_time()
+    await world.mend()
+    assert honest not in await world.holders(plan.segment)
+    assert await world.pieces(plan.segment) == pieces_of(plan, PAYLOAD)
+    assert await world.found() == []
+    assert (await world.audits())[honest.id] == (1, 1.0)
+
+
+async def test_what_was_not_answered_is_asked_again_whatever_repairs_are_given_meanwhile(world: RepairWorld) -> None:
+    plan, other = await world.put(PAYLOAD), await world.put(PAYLOAD, b"o" * 16)
+    gone = await first(world, plan.segment, 2)
+    both = [one for one in await world.holders(other.segment) if one in await world.holders(plan.segment)]
+    asked = next(one for one in both if one and one not in gone)
+    world.leave(*gone)
+    await world.pass_time()
+    await world.places.audits.take(0)
+    before = Contained(other.segment, 3, 2)
+    async with world.database.transaction() as tx:
+        await tx.execute(
+            "UPDATE storage.reputation r SET contained = $2 FROM storage.node n WHERE n.alias = r.alias AND node = $1",
+            asked.id,
+            msgspec.msgpack.encode(before),
+        )
+    await world.find()
+    async with world.database.transaction() as tx:
+        await tx.execute("DELETE FROM storage.repair WHERE segment = $1", other.segment)
+    await world.repairs.repair_next()
+    assert (await world.audits())[asked.id] == (1, 1.0)
+    assert await world.contained() == {asked.id: before}
+    assert {(job.segment, job.tries) for job in await due(world) if job.lender.node == asked.id} == {(other.segment, 2)}
+    await world.drop(b"o" * 16)
+    await due(world)
+    assert await world.contained() == {}, "nobody is asked for ever for what is gone"
+
+
+@pytest.mark.parametrize("why", ["restored", "found nowhere"])
+async def test_after_a_restore_nobody_has_failed_for_what_he_was_told_to_delete(world: RepairWorld, why: str) -> None:
+    plan = await world.put(PAYLOAD)
+    holders = await first(world, plan.segment, 8)
+    world.leave(*holders[:2])
+    world.lose(plan.segment, holders[2])
+    await world.pass_time()
+    async with world.database.transaction() as tx:
+        if why == "restored":
+            await tx.execute("INSERT INTO storage.recovering SELECT alias FROM storage.node")
+        else:
+            await tx.execute("UPDATE storage.segment SET client = -client")
+    await world.mend()
+    assert await world.found() == []
+    assert await world.audits() == {}
 
 
 async def test_without_enough_pieces_it_waits_until_nodes_are_back(world: RepairWorld) -> None:
@@ -175,7 +312,7 @@ async def test_nodes_that_refuse_are_replaced_by_others(world: RepairWorld) -> N
 
 
 @pytest.mark.parametrize("committed", [True, False])
-@pytest.mark.parametrize("step", ["take", "look up", "name", "bring", "move", "done"])
+@pytest.mark.parametrize("step", ["take", "look up", "book", "name", "bring", "move", "done"])
 async def test_a_crash_at_any_step_leaves_no_fewer_pieces_and_the_next_process_repairs(
     world: RepairWorld, step: str, committed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,7 +320,7 @@ async def test_a_crash_at_any_step_leaves_no_fewer_pieces_and_the_next_process_r
     world.leave(*await first(world, plan.segment, 2))
     await world.pass_time()
     await world.find()
-    transactions = ["take", "look up", "name", "move", "done"]
+    transactions = ["take", "look up", "see who may be audited", "book", "name", "move", "done"]
     at = transactions.index(step) + 1 if step in transactions else 0
     dying = repairs(
         world.ground()._replace(database=Dying(world.database, at, committed=committed)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from typing import Any
@@ -20,12 +21,13 @@ from fallow.ports.remembered import MOMENT_MS
 from fallow.verticals.storage.client import ground
 from fallow.verticals.storage.client.store import Deleting, Ended, Entry, Head, Lock, Marks
 from fallow.verticals.storage.core.calls.buckets import GetBucket
-from fallow.verticals.storage.core.calls.segments import ReadSegments
+from fallow.verticals.storage.core.calls.segments import ReadSegments, SayAltered
 from fallow.verticals.storage.core.layout import BLOCK_BYTES, SEGMENT_BYTES, SHARE_BYTES
 from fallow.verticals.storage.core.orders import STEP_BYTES
 from fallow.verticals.storage.core.profiles import LAB, WIDE
 from tests.memory_nodes import Wants
 from tests.memory_streams import QuickClock
+from tests.network import until
 from tests.storage_world import ACCOUNT, World, another_store, storage_world
 from tests.unit.agent_fakes import FakeClock
 
@@ -233,6 +235,35 @@ async def test_a_flipped_bit_is_found_and_blamed_on_its_node(liars: int, start: 
         assert set(world.store.altered) <= {node.id for node in wrong}
         if (start, stop) == (0, SIZE) and any(node.moved["get"] for node in wrong):
             assert world.store.altered
+        said = world.control.said
+        await until(lambda: Counter(node for _, node in said) == world.store.altered, "the network hears of each")
+
+
+@pytest.mark.parametrize("heard", [True, False])
+@pytest.mark.parametrize("deleted", [True, False])
+async def test_the_network_hears_once_of_what_is_gone_or_altered_and_who_reads_goes_on_whatever_it_says(
+    monkeypatch: pytest.MonkeyPatch, *, deleted: bool, heard: bool
+) -> None:
+    async with storage_world(nodes=10) as world:
+        entry = await put(world, DATA)
+        segment = next(iter(world.control._segments.values()))
+        wrong = next(node for node in world.nodes if node.id == segment.nodes[0])
+        if deleted:
+            wrong.pieces.clear()
+        else:
+            wrong.wants = Wants(flips=True)
+        said = list[tuple[bytes, bytes]]()
+
+        def hear(call: SayAltered) -> None:
+            said.append((call.segment, call.node))
+            if not heard:
+                raise Unavailable("bus.timeout", "Nobody answered.")
+
+        monkeypatch.setattr(world.control, "_segment_altered", hear)
+        for _ in range(2):
+            assert await get(world, entry) == DATA
+        assert {node for _, node in said} == {wrong.id}
+        assert len(said) == len(set(said)) <= 3, "once for each segment"
 
 
 async def test_a_reader_who_leaves_ends_what_is_under_way() -> None:

@@ -83,6 +83,14 @@ def test_who_fails_one_audit_in_a_thousand_is_never_disqualified() -> None:
         assert reputation.standing == ""
 
 
+def test_one_piece_a_day_that_readers_choose_disqualifies_nobody() -> None:
+    chance: list[Outcome] = ["success"] * AUDITS_A_DAY_MIN
+    day: list[Outcome] = ["failed", *chance]
+    reputation, changes = played(day * 150, every_ms=DAY_MS // len(day))
+    assert {change.kind for _, change in changes} == {"warning"}
+    assert 0.975 < reputation.score < 0.985
+
+
 @given(st.lists(st.sampled_from(["success", "failed", "unknown", "offline"]), max_size=200))
 def test_scores_stay_scores_and_who_is_out_stays_out(outcomes: list[Outcome]) -> None:
     reputation, _ = played(outcomes)

@@ -34,6 +34,9 @@ TIMES: Final = 3
 """A node is slow that sends nothing for `SLOW_MS`, or takes that many times as long as others, and `LATE_MS`."""
 TRIES: Final = 2
 """Times that a node is asked for its piece."""
+NO_PIECE: Final = "storage.no_piece"
+SAID_MAX: Final = 10_000
+"""Pieces of which a process remembers that it has told the network."""
 FRESH_MAX: Final = 6
 """Times that places are asked for anew for one stripe; nodes and places get further tries once something came."""
 
@@ -51,6 +54,15 @@ class Crew:
         self.readings = 0
         self._group = group
         self._tasks: set[asyncio.Task[None]] = set()
+        self._said: set[tuple[bytes, bytes]] = set()
+
+    def says_first(self, segment: bytes, node: bytes) -> bool:
+        """Take note that a node did not give its piece of a segment; whether nobody in this process has said so yet."""
+        if len(self._said) >= SAID_MAX:
+            self._said.clear()
+        first = (segment, node) not in self._said
+        self._said.add((segment, node))
+        return first
 
     def begin(self, work: Callable[[], Awaitable[None]], failed: Callable[[FallowError], None]) -> asyncio.Task[None]:
         """Run something; `failed` is told of its error."""
@@ -95,13 +107,17 @@ class _Fetch:
 
 
 class Wanted(NamedTuple):
-    """Bytes `start` up to `stop` of a segment's payload, whose key is `key`; `fresh` asks for places anew."""
+    """Bytes `start` up to `stop` of a segment's payload, whose key is `key`.
+
+    `fresh` asks for places anew; `say` tells the network that a node does not give what was stored.
+    """
 
     segment: SegmentRead
     key: bytes
     start: int
     stop: int
     fresh: Callable[[], Awaitable[list[Place]]]
+    say: Callable[[bytes], Awaitable[None]]
 
 
 class SegmentReading:
@@ -239,6 +255,16 @@ class SegmentReading:
                 self._drop(fetch)
             self._crew.altered[sent[-1].place.node] += 1
             _log.warning("node %s sent a share that is not what was stored", sent[-1].place.node.hex())
+            self._say(sent[-1].place.node)
+
+    def _say(self, node: bytes) -> None:
+        """Tell the network, beside: the bytes come from others, whether it hears or not."""
+
+        def unheard(error: FallowError) -> None:
+            _log.info("the network does not hear of node %s: %s", node.hex(), error)
+
+        if self._crew.says_first(self._wanted.segment.segment, node):
+            self._crew.begin(lambda: self._wanted.say(node), unheard)
 
     def _help(self, stripe: int, need: frozenset[int], since_ms: int) -> None:
         """See to it that a stripe can be opened soon."""
@@ -295,6 +321,8 @@ class SegmentReading:
             fetch.over = True
             self._fail(error)
             _log.info("node %s did not give its piece: %s", place.node.hex(), error)
+            if error.code == NO_PIECE:
+                self._say(place.node)
 
         fetch.task = self._crew.begin(lambda: self._run(fetch), failed)
 

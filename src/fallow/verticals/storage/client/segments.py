@@ -12,7 +12,7 @@ from fallow.verticals.storage.client.asking import Asker
 from fallow.verticals.storage.client.pieces import Mover
 from fallow.verticals.storage.client.reading import Crew, SegmentReading, Wanted
 from fallow.verticals.storage.client.sending import place_of
-from fallow.verticals.storage.core.calls.segments import Place, ReadSegments, SegmentRead
+from fallow.verticals.storage.core.calls.segments import Place, ReadSegments, SayAltered, SegmentRead
 from fallow.verticals.storage.core.sealing import unwrap_key
 
 
@@ -95,7 +95,12 @@ class VersionReading:
         async def fresh() -> list[Place]:
             return (await self._asker.ask(self._call(at, end)))[0].places
 
-        reading = SegmentReading(self._mover, self._crew, Wanted(segment, key, start, stop, fresh))
+        async def say(node: bytes) -> None:
+            source = self._source
+            said = SayAltered(account=source.account, bucket=source.bucket, segment=segment.segment, node=node)
+            await self._asker.ask(said)
+
+        reading = SegmentReading(self._mover, self._crew, Wanted(segment, key, start, stop, fresh, say))
         reading.begin()
         self._at = end
         if not self._known:

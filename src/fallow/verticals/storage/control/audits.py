@@ -7,8 +7,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-import msgspec
-
 from fallow.domain.happenings import Gathering, Happening, Happenings, Kind
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
@@ -23,7 +21,7 @@ from fallow.verticals.storage.control.questioning import Contained, Job, Questio
 from fallow.verticals.storage.control.recovering import recovering_in
 from fallow.verticals.storage.control.sampling import Sampler
 from fallow.verticals.storage.control.segments import piece_bytes
-from fallow.verticals.storage.control.verdicts import Verdicts, new_state, read_state
+from fallow.verticals.storage.control.verdicts import Verdicts, new_state, read_contained, read_state
 from fallow.verticals.storage.core.auditing import Asked, audits_a_day, drawn_chunk
 from fallow.verticals.storage.core.questions import Evidence
 from fallow.verticals.storage.core.reputation import DAY_MS
@@ -37,7 +35,6 @@ APART_MIN_MS: Final = 180_000
 DRAWS_MAX: Final = 3
 HEARD_MS: Final = 4 * 3_600_000
 SHOWN: Final[Mapping[str, Kind]] = {"success": "check.passed", "failed": "check.failed", "offline": "check.missed"}
-_CONTAINED: Final = msgspec.msgpack.Decoder(Contained)
 
 
 class Score(NamedTuple):
@@ -166,9 +163,7 @@ class Audits:
             aliases,
             [self._next_ms(alias) for alias in aliases],
         )
-        return {
-            row["alias"]: _CONTAINED.decode(row["contained"]) if row["contained"] is not None else None for row in rows
-        }
+        return {row["alias"]: read_contained(row["contained"]) for row in rows}
 
     def _next_ms(self, alias: int) -> int:
         """Without memory, so that the time since the last audit tells a node nothing."""
@@ -195,12 +190,13 @@ class Audits:
         left = dict(due)
         for _ in range(DRAWS_MAX):
             wanted = {alias: again or self._drawn(alias) for alias, again in left.items()}
-            found = await _live(tx, [one.segment for one in wanted.values() if one is not None])
+            found = await live(tx, [one.segment for one in wanted.values() if one is not None])
             for alias, one in wanted.items():
                 row = found.get(one.segment) if one is not None else None
                 if one is not None and row is not None and alias in row["nodes"]:
                     jobs.append(self._job(lenders[alias], one, row))
                     del left[alias]
+            await _forget(tx, [alias for alias, again in left.items() if again is not None])
             left = dict.fromkeys(left)
             if not left:
                 break
@@ -218,8 +214,8 @@ class Audits:
         return Job(lender, one.segment, Asked(self._net, piece, length, chunk, signers), one.tries)
 
 
-async def _live(tx: Transaction, segments: Sequence[bytes]) -> dict[bytes, Row]:
-    """Segments that are there, with those whose claims count for their pieces."""
+async def live(tx: Transaction, segments: Sequence[bytes]) -> dict[bytes, Row]:
+    """Segments whose pieces may be asked for, with those whose claims count for them."""
     if not segments:
         return {}
     rows = await tx.fetch(
@@ -229,6 +225,13 @@ async def _live(tx: Transaction, segments: Sequence[bytes]) -> dict[bytes, Row]:
         list(segments),
     )
     return {row["id"]: row for row in rows}
+
+
+async def _forget(tx: Transaction, aliases: Sequence[int]) -> None:
+    """Ask these no more for what does not count on them any more."""
+    if aliases:
+        query = "UPDATE storage.reputation SET contained = NULL WHERE alias = ANY($1::integer[])"
+        await tx.execute(query, aliases)
 
 
 def _score(row: Row) -> Score:

@@ -7,7 +7,6 @@ from typing import Final, NamedTuple
 
 from fallow.ports.database import Row, Transaction
 from fallow.verticals.storage.control import locks
-from fallow.verticals.storage.control.segments import piece_bytes
 from fallow.verticals.storage.core.exiting import Tally
 
 TAKEN_MS: Final = 3_600_000
@@ -73,18 +72,6 @@ UPDATE storage.exit SET moved = moved + $2, moved_bytes = moved_bytes + $3, fail
 _WAITED: Final = "UPDATE storage.exit SET read_ms = read_ms + $2 WHERE alias = $1"
 _IN_VAIN: Final = "SELECT count(*) AS n FROM storage.leaving WHERE alias = $1 AND NOT blamed"
 _SOME: Final = "SELECT segment, blamed FROM storage.leaving WHERE alias = $1 LIMIT $2 FOR UPDATE SKIP LOCKED"
-_LOSE: Final = """
-UPDATE storage.segment SET nodes = array_replace(nodes, $1::integer, 0) WHERE id = ANY($2::bytea[]) AND $1 = ANY(nodes)
-RETURNING id, bucket, payload, profile
-"""
-_CHANGE: Final = """
-INSERT INTO storage.change (bucket, nodes, bytes, at_ms)
-SELECT b, ARRAY[$3::integer], -s, $4 FROM unnest($1::bigint[], $2::bigint[]) AS c (b, s)
-"""
-_GARBAGE: Final = """
-INSERT INTO storage.garbage (alias, segment, purge, due_ms) SELECT $1, s, false, $3 FROM unnest($2::bytea[]) AS s
-ON CONFLICT DO NOTHING
-"""
 _WAITING: Final = "SELECT count(*) AS n FROM storage.leaving WHERE alias = $1"
 _GARBAGE_DUE: Final = "SELECT 1 FROM storage.garbage WHERE alias = $1 AND due_ms <= $2 LIMIT 1"
 _FORGET: Final = "DELETE FROM storage.garbage WHERE alias = $1"
@@ -167,15 +154,6 @@ async def count(tx: Transaction, alias: int, segments: Collection[bytes], tally:
     """What became of pieces that are not to be moved any more."""
     await tx.execute(_DONE, alias, list(segments))
     await tx.execute(_COUNT, alias, *tally)
-
-
-async def lose(tx: Transaction, alias: int, segments: Collection[bytes], now_ms: int) -> dict[bytes, int]:
-    """Have segments count on a node no more, without another; returns the bytes of its pieces, by segment."""
-    rows = await tx.fetch(_LOSE, alias, list(segments))
-    sizes = {row["id"]: piece_bytes(row["payload"], row["profile"]) for row in rows}
-    await tx.execute(_CHANGE, [row["bucket"] for row in rows], list(sizes.values()), alias, now_ms)
-    await tx.execute(_GARBAGE, alias, list(sizes), now_ms)
-    return sizes
 
 
 async def waited(tx: Transaction, alias: int, read_ms: int) -> None:

@@ -17,8 +17,7 @@ from typing import Final
 import msgspec
 
 from fallow.domain.decisions import Decision
-from fallow.domain.decoding import UNREADABLE
-from fallow.domain.errors import FallowError, InvalidInput
+from fallow.domain.errors import FallowError
 from fallow.domain.network_facts import NodeLendingReturned
 from fallow.domain.signing import Sign
 from fallow.ports.clock import Clock
@@ -28,14 +27,14 @@ from fallow.ports.vertical.control import Ask, ControlGround
 from fallow.verticals.storage.control import exit_rows, repair_rows
 from fallow.verticals.storage.control.exit_rows import Taken
 from fallow.verticals.storage.control.limits import Secrets
+from fallow.verticals.storage.control.lost_pieces import lose
 from fallow.verticals.storage.control.nodes import Lender, Nodes
-from fallow.verticals.storage.control.questioning import Result, printable
+from fallow.verticals.storage.control.questioning import printable
 from fallow.verticals.storage.control.recovering import was_restored_lately
 from fallow.verticals.storage.control.repair_rows import Damaged
 from fallow.verticals.storage.control.repairing import Repairs
-from fallow.verticals.storage.control.verdicts import Verdicts, read_state
-from fallow.verticals.storage.control.whole_pieces import hash_of
-from fallow.verticals.storage.core.auditing import claim_by
+from fallow.verticals.storage.control.verdicts import read_state
+from fallow.verticals.storage.control.whole_audits import SHOWN_OF_WHOLE, WholeAudits
 from fallow.verticals.storage.core.exiting import (
     LENGTH_MAX_MS,
     ExitReceipt,
@@ -45,7 +44,7 @@ from fallow.verticals.storage.core.exiting import (
     ppm,
     reason_against,
 )
-from fallow.verticals.storage.core.questions import Evidence, ExitSays, ShowClaim, Stock
+from fallow.verticals.storage.core.questions import ExitSays, Stock
 from fallow.verticals.storage.core.reputation import RETRIES_MAX, Reputation
 from fallow.verticals.storage.core.tariff import VERTICAL
 
@@ -59,11 +58,8 @@ RETRY_BLAMED_MS: Final = 1_800_000
 LOSE_AT_ONCE: Final = 500
 REASON_LETTERS_MAX: Final = 300
 
-_SHOWN: Final = frozenset({"storage.no_piece", "storage.exit_piece"})
-"""What shows that a node cannot give a piece; for anything else it is asked again."""
 _AWAY: Final = ("owner.", "stream.", "bus.")
 """Codes of what shows nothing of a piece. Who answers so for ever is to blame all the same when time is up."""
-_SEALED: Final = msgspec.msgpack.Decoder(bytes)
 _log = logging.getLogger(__name__)
 
 
@@ -81,7 +77,7 @@ class Exits:
         self._secrets = Secrets(ground.secret)
         self._nodes = nodes
         self._repairs = repairs
-        self._verdicts = Verdicts(ground.clock, ground.database, nodes, ground.decisions)
+        self._audits = WholeAudits(ground, nodes)
         self._turn = itertools.count()
         self._turns: dict[int, int] = {}
         self._reading: Counter[int] = Counter()
@@ -201,7 +197,7 @@ class Exits:
         in_vain = row["unplaced"] + await exit_rows.in_vain(tx, alias)
         blamed = held_up(tally_of(row), row["read_ms"], in_vain)
         some = await exit_rows.some(tx, alias, LOSE_AT_ONCE)
-        sizes = await exit_rows.lose(tx, alias, list(some), now_ms)
+        sizes = await lose(tx, alias, list(some), now_ms)
         failed = [segment for segment in sizes if (blamed if some[segment] is None else some[segment])]
         tally = Tally(
             failed=len(failed),
@@ -283,7 +279,7 @@ class Exits:
             if isinstance(piece, FallowError):
                 raise piece
             if signers:
-                await self._check(segment, lender, [*signers, self._secrets.repairs(number)], piece)
+                await self._audits.check(segment.id, lender, [*signers, self._secrets.repairs(number)], piece)
         except FallowError as error:
             await self._blame(taken, segment, lender, error)
             return
@@ -311,52 +307,24 @@ class Exits:
             await exit_rows.waited(tx, lender.alias, max(0, self._clock.now_ms() - began_ms))
         return given
 
-    async def _check(self, segment: Damaged, lender: Lender, signers: list[bytes], piece: memoryview) -> None:
-        """Hold a piece against what its client claimed.
-
-        Raises:
-            InvalidInput: it is something else (`storage.exit_piece`).
-            FallowError: the node does not say what was claimed.
-        """
-        id_ = self._secrets.piece(segment.id, lender.node)
-        answer = await self._ask(lender.node, msgspec.msgpack.encode(ShowClaim(id_)))
-        try:
-            claim = claim_by(signers, _SEALED.decode(answer))
-        except UNREADABLE:
-            claim = None
-        hashed = await asyncio.to_thread(hash_of, piece)
-        if claim is None or (claim.net, claim.piece, claim.length, claim.hash) != (self._net, id_, len(piece), hashed):
-            raise InvalidInput("storage.exit_piece", "The piece is not what its client claimed to have brought.")
-
     async def _blame(self, taken: Taken, segment: Damaged, lender: Lender, error: FallowError) -> None:
         """The node did not give its piece: it has failed, or is asked again."""
         if error.code.startswith(_AWAY):
             await self._later(taken, error, RETRY_MS, blamed=True, counts=False)
-        elif error.code in _SHOWN or taken.tries >= RETRIES_MAX:
+        elif error.code in SHOWN_OF_WHOLE or taken.tries >= RETRIES_MAX:
             await self._fail(taken, segment, lender, error)
         else:
             await self._later(taken, error, RETRY_BLAMED_MS, blamed=True, counts=True)
 
     async def _fail(self, taken: Taken, segment: Damaged, lender: Lender, error: FallowError) -> None:
         """Book it as audits book what they do not get, and have the segment count on the node no more."""
-        now = self._clock.now_ms()
-        said = f"{error.code}: {error.message}"
-        evidence = Evidence(
-            piece=self._secrets.piece(segment.id, lender.node),
-            chunk=0,
-            asked_ms=now,
-            took_ms=0,
-            found=printable(f"failed: not given when it left ({error.code})"),
-            answer=said.encode(errors="replace")[:REASON_LETTERS_MAX],
-        )
-        result = Result(lender, "failed", segment.id, code="storage.audit_failed", evidence=evidence)
 
-        async def lose(tx: Transaction) -> None:
-            sizes = await exit_rows.lose(tx, taken.alias, [taken.segment], now)
+        async def lose_it(tx: Transaction) -> None:
+            sizes = await lose(tx, taken.alias, [taken.segment], self._clock.now_ms())
             tally = Tally(failed=len(sizes), failed_bytes=sum(sizes.values()), gone=1 - len(sizes))
             await exit_rows.count(tx, taken.alias, [taken.segment], tally)
 
-        await self._verdicts.book([result], lose)
+        await self._audits.fail(segment.id, lender, "when it left", error, lose_it)
 
     async def _later(self, taken: Taken, error: FallowError, after_ms: int, *, blamed: bool, counts: bool) -> None:
         reason = printable(str(error), REASON_LETTERS_MAX)

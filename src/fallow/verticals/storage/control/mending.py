@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
 
+from nacl.signing import SigningKey
+
 from fallow.ports.mishaps import steadily
 from fallow.ports.tasks import background
 from fallow.ports.vertical.control import ControlGround
@@ -16,16 +18,18 @@ from fallow.verticals.storage.client.pieces import Mover, Reach
 from fallow.verticals.storage.client.waiting import Watch
 from fallow.verticals.storage.control.adopting import Adopting
 from fallow.verticals.storage.control.exits import Exits
+from fallow.verticals.storage.control.hints import HintedAudits
 from fallow.verticals.storage.control.limits import Secrets, Signer
 from fallow.verticals.storage.control.nodes import Nodes
 from fallow.verticals.storage.control.places import UNIFORM
 from fallow.verticals.storage.control.repairing import Repairs
 from fallow.verticals.storage.control.scanning import Scan
+from fallow.verticals.storage.control.whole_audits import WholeAudits
 
 
 @asynccontextmanager
 async def mending(ground: ControlGround, nodes: Nodes) -> AsyncIterator[None]:
-    """Find and repair what needs it while the context is open."""
+    """Find and repair what needs it, and look at what readers say was altered, while the context is open."""
     clock = ground.clock
     async with asyncio.TaskGroup() as group:
         lines = Lines(ground.net, ground.relay, ground.direct, clock, random_bytes=secrets.token_bytes, group=group)
@@ -37,6 +41,7 @@ async def mending(ground: ControlGround, nodes: Nodes) -> AsyncIterator[None]:
                 watch.run(),
                 steadily("storage.scan", Scan(clock, ground.database, nodes).scan, clock),
                 steadily("storage.repair", repairing.repair, clock),
+                steadily("storage.hints", hinted(ground, nodes, lines, watch).run, clock),
                 steadily("storage.adopting", adopting(ground, nodes).run, clock),
                 steadily("storage.exits", Exits(ground, nodes, repairing).run, clock),
             ):
@@ -50,26 +55,37 @@ def repairs(ground: ControlGround, nodes: Nodes, reach: Reach, watch: Watch) -> 
     own = Secrets(ground.secret)
 
     def mover(number: int | None = None) -> Mover:
-        key = own.repairer(number)
-        return Mover(
-            ground.net,
-            ground.network_key,
-            bytes(key.verify_key),
-            lambda message: key.sign(message).signature,
-            reach,
-            ground.clock,
-            watch,
-        )
+        return _mover(ground, own.repairer(number), reach, watch)
 
     return Repairs(
         clock=ground.clock,
         database=ground.database,
         nodes=nodes,
         signer=Signer(ground.net, ground.sign, own, secrets.token_bytes),
+        audits=WholeAudits(ground, nodes),
         mover=mover(),
         bringer=cache(mover),
         uniform=UNIFORM,
     )
+
+
+def hinted(ground: ControlGround, nodes: Nodes, reach: Reach, watch: Watch) -> HintedAudits:
+    """What reads as readers do, each time with another key."""
+    return HintedAudits(
+        clock=ground.clock,
+        database=ground.database,
+        nodes=nodes,
+        signer=Signer(ground.net, ground.sign, Secrets(ground.secret), secrets.token_bytes),
+        audits=WholeAudits(ground, nodes),
+        reader=lambda: _mover(ground, SigningKey.generate(), reach, watch),
+    )
+
+
+def _mover(ground: ControlGround, key: SigningKey, reach: Reach, watch: Watch) -> Mover:
+    def sign(message: bytes) -> bytes:
+        return key.sign(message).signature
+
+    return Mover(ground.net, ground.network_key, bytes(key.verify_key), sign, reach, ground.clock, watch)
 
 
 def adopting(ground: ControlGround, nodes: Nodes) -> Adopting:

@@ -15,6 +15,7 @@ from fallow.domain.streams import DirectAddress
 from fallow.ports.mishaps import steadily
 from fallow.ports.tasks import background
 from fallow.ports.vertical.control import ControlGround
+from fallow.verticals.storage.control import hints
 from fallow.verticals.storage.control.audits import Audits
 from fallow.verticals.storage.control.bills import Bills
 from fallow.verticals.storage.control.buckets_port import Buckets
@@ -48,6 +49,7 @@ from fallow.verticals.storage.core.calls.segments import (
     Place,
     Plan,
     ReadSegments,
+    SayAltered,
     SegmentRead,
 )
 from fallow.verticals.storage.core.hosted import GetGateways
@@ -154,6 +156,7 @@ class Places:
             MorePlaces: self.more,
             EndSegment: self.end,
             ReadSegments: self.read,
+            SayAltered: self.altered,
             GetUnpurged: self.unpurged,
             Inspect: self.inspector.rows.ask,
             GetInspection: self.inspector.rows.get,
@@ -290,6 +293,13 @@ class Places:
         for (one, number), node, both in zip(pieces, nodes, signed, strict=True):
             places[one.segment.id].append(self._place(number, node, both))
         return [_read(one, places[one.segment.id]) for one in found]
+
+    async def altered(self, request: SayAltered) -> None:
+        """See the call."""
+        await self.paying.may_use(request.account)
+        async with self._ground.database.transaction() as tx:
+            bucket = await self._buckets.bucket_of(tx, request.account, request.bucket)
+            await hints.say(tx, request, bucket.id, bucket.account, self._ground.clock.now_ms(), self._uniform)
 
     async def unpurged(self, request: GetUnpurged) -> Unpurged:
         """See the call."""

@@ -21,7 +21,7 @@ OURS_S: Final = 15.0
 """So long after an error of the bus it shows whether the network hears the node: then the error was not its own."""
 SETTLED_MS: Final = 5000
 
-_SHOWN: Final = frozenset({"storage.no_piece", "storage.question", UNREADABLE_ANSWER})
+SHOWN: Final = frozenset({"storage.no_piece", "storage.question", UNREADABLE_ANSWER})
 """What shows that a node cannot give what it was asked for."""
 _NOT_THERE: Final = frozenset({"bus.no_responders"})
 _OWNER: Final = "owner."
@@ -30,7 +30,10 @@ _TIMEOUT: Final = "bus.timeout"
 
 
 class Contained(msgspec.Struct, frozen=True):
-    """A question that was not answered, so often."""
+    """A question that was not answered, so often.
+
+    Not once: any chunk of it is asked for, since whoever read it got nothing that shows something.
+    """
 
     segment: bytes
     chunk: int
@@ -103,7 +106,7 @@ class Questioner:
         last: Outcome = "failed" if job.tries >= RETRIES_MAX else "unknown"
         if code == _TIMEOUT:
             return last if last == "failed" or not job.tries else None
-        if code in _SHOWN:
+        if code in SHOWN:
             return "failed"
         if code in _NOT_THERE or code.startswith(_OWNER):
             return "offline"

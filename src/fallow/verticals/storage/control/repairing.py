@@ -5,20 +5,20 @@ does not stay if nobody comes to count on it; the segment's row changes in one t
 read. The nodes that lost a piece, or have one too many, are asked to delete theirs from then on.
 
 The network has no key to what it repairs. That sources are what was stored shows in two pieces more than it takes: they
-are computed from the others, and what does not agree is left out and made anew as well.
+are computed from the others, and what does not agree is left out and made anew as well. What sources gave counts as
+answers to audits do.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from fallow.domain.errors import Conflict, FallowError
 from fallow.ports.clock import Clock
-from fallow.ports.database import Database, Transaction
+from fallow.ports.database import Database
 from fallow.ports.tasks import within
 from fallow.verticals.storage.client.pieces import Mover, put_piece
 from fallow.verticals.storage.control import repair_rows
@@ -27,6 +27,8 @@ from fallow.verticals.storage.control.health import Whereabouts
 from fallow.verticals.storage.control.limits import REPAIRS, Signer, Wanted
 from fallow.verticals.storage.control.nodes import Lender, Nodes
 from fallow.verticals.storage.control.repair_rows import Damaged, Named
+from fallow.verticals.storage.control.verdicts import Also, nothing_else
+from fallow.verticals.storage.control.whole_audits import Given, WholeAudits
 from fallow.verticals.storage.control.whole_pieces import differing, hash_of, made, parts_of, read_whole
 from fallow.verticals.storage.core.calls.segments import Place
 from fallow.verticals.storage.core.orders import Action
@@ -46,23 +48,19 @@ LOOK_S: Final = 10.0
 
 _log = logging.getLogger(__name__)
 
-Also = Callable[[Transaction], Awaitable[None]]
-"""Writes what belongs to something in the same transaction."""
-
-
-async def nothing_else(_: Transaction) -> None:
-    """Nothing does."""
+WHEN: Final = "for a repair"
 
 
 class Sources(NamedTuple):
-    """Whole pieces that agree, by number, and the numbers of those that do not."""
+    """Whole pieces that agree, by number, and the numbers of those that do not, and of those that are lost by now."""
 
     pieces: Mapping[int, memoryview]
     altered: Collection[int]
+    lost: Collection[int]
 
 
 class Repairs:
-    """Takes segments from the queue. `altered` counts pieces that were not what was stored, by their node's key.
+    """Takes segments from the queue.
 
     `mover` reads; `bringer` makes who brings the pieces of a number, with a key of its own: see `adopting`.
     """
@@ -74,15 +72,16 @@ class Repairs:
         database: Database,
         nodes: Nodes,
         signer: Signer,
+        audits: WholeAudits,
         mover: Mover,
         bringer: Callable[[int], Mover],
         uniform: Callable[[], float],
     ) -> None:
-        self.altered: Counter[bytes] = Counter()
         self._clock = clock
         self._database = database
         self._nodes = nodes
         self._signer = signer
+        self._audits = audits
         self._mover = mover
         self._bringer = bringer
         self._uniform = uniform
@@ -150,6 +149,7 @@ class Repairs:
         if known.healthy(segment.nodes, segment.countries) > segment.code.repair:
             return True
         sources = await self._read(segment, lenders)
+        segment = _without(segment, sources.lost)
         lacking = _lacking(segment, known, sources.altered)
         if not lacking:
             return True
@@ -168,24 +168,35 @@ class Repairs:
         Raises:
             Conflict: there are not enough (`storage.pieces`), or not enough to tell (`storage.altered`).
         """
-        left, pieces = self._readable(segment, lenders), dict[int, memoryview]()
+        left, pieces, refused = self._readable(segment, lenders), dict[int, memoryview](), dict[int, FallowError]()
+
+        async def read(numbers: Sequence[int]) -> None:
+            for number, given in (await self._read_some(segment, numbers, lenders)).items():
+                if isinstance(given, FallowError):
+                    refused[number] = given
+                else:
+                    pieces[number] = given
+
         while left and len(pieces) < segment.code.needed + MORE:
             wanted = segment.code.needed + MORE - len(pieces)
             now, left = left[:wanted], left[wanted:]
-            pieces.update(await self._read_some(segment, now, lenders))
+            await read(now)
         if len(pieces) < segment.code.needed:
+            await self._audits.book(segment, lenders, WHEN, given=refused)
             message = f"Of {segment.code.needed} pieces that it takes, {len(pieces)} can be read."
             raise Conflict("storage.pieces", message, "It is tried again: nodes may come back.")
         try:
             wrong = await differing(segment, pieces)
         except Conflict:
-            pieces.update(await self._read_some(segment, left, lenders))
+            await read(left)
             wrong = await differing(segment, pieces)
         for number in wrong:
             node = lenders[segment.nodes[number]].node
             _log.warning("node %s gave something else for its piece of %s", node.hex(), segment.id.hex())
-            self.altered[node] += 1
-        return Sources({number: piece for number, piece in pieces.items() if number not in wrong}, wrong)
+        sound = {number: piece for number, piece in pieces.items() if number not in wrong}
+        given: dict[int, Given] = {**refused, **{number: pieces[number] for number in wrong}}
+        shown = sound if len(pieces) > segment.code.needed else ()  # of just as many as it takes nothing shows
+        return Sources(sound, wrong, await self._audits.book(segment, lenders, WHEN, given=given, sound=shown))
 
     def _readable(self, segment: Damaged, lenders: Mapping[int, Lender]) -> list[int]:
         """Numbers of pieces that can be read: on nodes that are well first, then on those that may be back."""
@@ -194,23 +205,22 @@ class Repairs:
 
     async def _read_some(
         self, segment: Damaged, numbers: Sequence[int], lenders: Mapping[int, Lender]
-    ) -> dict[int, memoryview]:
+    ) -> dict[int, Given]:
         nodes = [lenders[segment.nodes[number]] for number in numbers]
         places = await self._sources(segment, numbers, nodes)
         async with asyncio.TaskGroup() as group:
             reading = [group.create_task(self._try_to_read(place, segment.layout.piece_bytes)) for place in places]
-        found = {number: task.result() for number, task in zip(numbers, reading, strict=True)}
-        return {number: piece for number, piece in found.items() if piece is not None}
+        return {number: task.result() for number, task in zip(numbers, reading, strict=True)}
 
     async def _read_one(self, place: Place, size: int) -> memoryview:
         return await within(self._clock, READ_S, read_whole(self._mover, place, size))
 
-    async def _try_to_read(self, place: Place, size: int) -> memoryview | None:
+    async def _try_to_read(self, place: Place, size: int) -> Given:
         try:
             return await self._read_one(place, size)
         except FallowError as error:
             _log.info("node %s does not give its piece: %s", place.node.hex(), error)
-            return None
+            return error
 
     async def _bring(
         self, segment: Damaged, lacking: Sequence[int], pieces: Mapping[int, memoryview]
@@ -304,6 +314,11 @@ class Repairs:
         while True:
             if not await self.repair_next():
                 await self._clock.sleep(LOOK_S)
+
+
+def _without(segment: Damaged, lost: Collection[int]) -> Damaged:
+    """A segment as it is when pieces by these numbers count as lost."""
+    return segment._replace(nodes=[0 if number in lost else alias for number, alias in enumerate(segment.nodes)])
 
 
 def _lacking(segment: Damaged, known: Whereabouts, wrong: Collection[int]) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -14,8 +14,7 @@ from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Transaction
 from fallow.ports.decisions import DecisionStore
 from fallow.verticals.storage.control.nodes import Nodes
-from fallow.verticals.storage.control.questioning import Result
-from fallow.verticals.storage.control.repairing import Also, nothing_else
+from fallow.verticals.storage.control.questioning import Contained, Result
 from fallow.verticals.storage.core.reputation import Change, Reputation, judged
 from fallow.verticals.storage.core.tariff import VERTICAL
 
@@ -31,7 +30,22 @@ When that is it does not know: it was drawn without memory when the node was ask
 SETTLED: Final = frozenset({"success", "failed"})
 """Outcomes after which a question is not asked again."""
 _STATE: Final = msgspec.msgpack.Decoder(Reputation)
+_CONTAINED: Final = msgspec.msgpack.Decoder(Contained)
 _COLUMNS: Final = ("alias", "at_ms", "kind", "code", "text", "evidence", "told")
+
+Also = Callable[[Transaction], Awaitable[None]]
+"""Writes what belongs to something in the same transaction."""
+
+
+async def nothing_else(_: Transaction) -> None:
+    """Nothing does."""
+
+
+class _State(NamedTuple):
+    """What was known of a node, and what it is to be asked again."""
+
+    reputation: Reputation
+    contained: Contained | None
 
 
 class _Judged(NamedTuple):
@@ -39,11 +53,17 @@ class _Judged(NamedTuple):
     before: Reputation
     after: Reputation
     changes: Sequence[Change]
+    contained: Contained | None
 
 
 def read_state(data: bytes) -> Reputation:
     """A reputation as it is kept."""
     return _STATE.decode(data)
+
+
+def read_contained(data: bytes | None) -> Contained | None:
+    """A question that is to be asked again, as it is kept."""
+    return _CONTAINED.decode(data) if data is not None else None
 
 
 def new_state() -> bytes:
@@ -69,12 +89,12 @@ class Verdicts:
             return ()
         now_ms = self._clock.now_ms()
         async with self._database.transaction() as tx:
-            states = await _states(tx, results)
+            states = await _states(tx, results, now_ms)
             dropped = await _dropped(tx, [result for result in results if result.outcome == "failed"])
             all_ = [
                 _judge(result, states[result.lender.alias], now_ms)
                 for result in results
-                if result.lender.alias in states and result.lender.alias not in dropped
+                if result.lender.alias not in dropped
             ]
             await _write_states(tx, all_)
             await _write_findings(tx, [row for one in all_ for row in _findings(one, now_ms)])
@@ -98,18 +118,36 @@ async def _forfeited(tx: Transaction, one: _Judged) -> LendingForfeited:
     return LendingForfeited(vertical=VERTICAL, node=one.result.lender.node, code=why, evidence=evidence)
 
 
-def _judge(result: Result, before: Reputation, now_ms: int) -> _Judged:
+def _judge(result: Result, state: _State, now_ms: int) -> _Judged:
+    before, again = state.reputation, _again(result, state.contained)
     if result.outcome is None:
-        return _Judged(result, before, before, [])
-    return _Judged(result, before, *judged(before, result.outcome, now_ms))
+        return _Judged(result, before, before, [], again)
+    return _Judged(result, before, *judged(before, result.outcome, now_ms), again)
 
 
-async def _states(tx: Transaction, results: Iterable[Result]) -> Mapping[int, Reputation]:
-    rows = await tx.fetch(
-        "SELECT alias, state FROM storage.reputation WHERE alias = ANY($1::integer[]) ORDER BY alias FOR UPDATE",
-        [result.lender.alias for result in results],
+def _again(result: Result, before: Contained | None) -> Contained | None:
+    """What is asked again: what a node was asked before stays so until that is settled, whatever else it gives."""
+    if before is not None and before.segment != result.segment:
+        return before
+    return None if result.outcome in SETTLED else result.contained or before
+
+
+async def _states(tx: Transaction, results: Iterable[Result], now_ms: int) -> Mapping[int, _State]:
+    """Who was read from before any auditor met him is known, and due, from now on."""
+    aliases = sorted(result.lender.alias for result in results)
+    await tx.execute(
+        "INSERT INTO storage.reputation (alias, state, next_ms) SELECT alias, $2, $3 FROM unnest($1::integer[]) AS a"
+        " (alias) WHERE NOT EXISTS (SELECT FROM storage.reputation r WHERE r.alias = a.alias) ON CONFLICT DO NOTHING",
+        aliases,
+        new_state(),
+        now_ms,
     )
-    return {row["alias"]: read_state(row["state"]) for row in rows}
+    rows = await tx.fetch(
+        "SELECT alias, state, contained FROM storage.reputation WHERE alias = ANY($1::integer[])"
+        " ORDER BY alias FOR UPDATE",
+        aliases,
+    )
+    return {row["alias"]: _State(read_state(row["state"]), read_contained(row["contained"])) for row in rows}
 
 
 async def _dropped(tx: Transaction, failed: Sequence[Result]) -> set[int]:
@@ -126,21 +164,18 @@ async def _dropped(tx: Transaction, failed: Sequence[Result]) -> set[int]:
 
 
 async def _write_states(tx: Transaction, all_: Sequence[_Judged]) -> None:
-    again = [one.result.contained for one in all_]
     aliases = [one.result.lender.alias for one in all_]
     await tx.execute(
         "UPDATE storage.reputation r SET state = a.state, audits = r.audits + a.counts, ended = a.ended,"
-        " contained = CASE WHEN a.settled THEN NULL ELSE coalesce(a.contained, r.contained) END,"
-        " next_ms = CASE WHEN a.contained IS NULL THEN r.next_ms ELSE r.next_ms + $7 END"
-        " FROM unnest($1::integer[], $2::bytea[], $3::bytea[], $4::integer[], $5::boolean[], $6::boolean[])"
-        "  AS a (alias, state, contained, counts, ended, settled) WHERE r.alias = a.alias",
+        " contained = a.contained, next_ms = r.next_ms + a.later_ms"
+        " FROM unnest($1::integer[], $2::bytea[], $3::bytea[], $4::integer[], $5::boolean[], $6::bigint[])"
+        "  AS a (alias, state, contained, counts, ended, later_ms) WHERE r.alias = a.alias",
         aliases,
         [msgspec.msgpack.encode(one.after) for one in all_],
-        [msgspec.msgpack.encode(one) if one is not None else None for one in again],
+        [msgspec.msgpack.encode(one.contained) if one.contained is not None else None for one in all_],
         [int(one.result.outcome is not None) for one in all_],
         [bool(one.after.disqualified_ms) for one in all_],
-        [one.result.outcome in SETTLED for one in all_],
-        RETRY_MS,
+        [RETRY_MS if one.result.contained is not None and one.result.contained.tries else 0 for one in all_],
     )
     changed = [one for one in all_ if one.after.standing != one.before.standing]
     if changed:

@@ -26,8 +26,8 @@ async def differing(segment: Damaged, pieces: Mapping[int, memoryview]) -> froze
     return await asyncio.to_thread(altered, code, segment.layout, pieces)
 
 
-async def read_whole(mover: Mover, place: Place, size: int) -> memoryview:
-    """Read a piece of so many bytes from a place.
+async def read_whole(mover: Mover, place: Place, size: int, step: int = STEP_BYTES) -> memoryview:
+    """Read a piece of so many bytes from a place, some at a time, which its node can tell by the orders that it gets.
 
     Raises:
         FallowError: its node does not give it.
@@ -35,8 +35,8 @@ async def read_whole(mover: Mover, place: Place, size: int) -> memoryview:
     reader = await get_piece(mover, place, 0, size)
     try:
         piece = memoryview(bytearray(size))
-        for at in range(0, size, STEP_BYTES):
-            part = await reader.take(min(STEP_BYTES, size - at))
+        for at in range(0, size, step):
+            part = await reader.take(min(step, size - at))
             piece[at : at + len(part)] = part
         await reader.end()
     finally:

@@ -22,7 +22,7 @@ from fallow.domain.records import Count
 from fallow.verticals.storage.core.calls.base import BucketName, Call, Sealed
 from fallow.verticals.storage.core.calls.buckets import GetBucket
 from fallow.verticals.storage.core.calls.objects import DeleteObjects, GetObject, ListObjects, PutObject
-from fallow.verticals.storage.core.calls.segments import BeginSegment, EndSegment, MorePlaces, ReadSegments
+from fallow.verticals.storage.core.calls.segments import BeginSegment, EndSegment, MorePlaces, ReadSegments, SayAltered
 from fallow.verticals.storage.core.calls.uploads import (
     AbortUpload,
     BeginUpload,
@@ -113,7 +113,8 @@ _TABLE: Final[Mapping[type[Call[Any]], Callable[[Any], _Wanted]]] = {
     ListParts: _named("write"),
     CompleteUpload: _named("write"),
     AbortUpload: _named("write"),
-    # Of segments, whose ids and streams are 16 random bytes that their writer alone knows.
+    # Of segments, whose ids are 16 random bytes that their readers alone are told, and streams that their writer drew.
+    SayAltered: lambda call: _Wanted("read", call.bucket),
     BeginSegment: lambda call: _Wanted("write", call.bucket),
     MorePlaces: lambda _: _Wanted("write", None),
     EndSegment: lambda _: _Wanted("write", None),

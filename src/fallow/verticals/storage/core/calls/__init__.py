@@ -22,7 +22,7 @@ from fallow.verticals.storage.core.calls.objects import (
     PutObject,
     SetObject,
 )
-from fallow.verticals.storage.core.calls.segments import BeginSegment, EndSegment, MorePlaces, ReadSegments
+from fallow.verticals.storage.core.calls.segments import BeginSegment, EndSegment, MorePlaces, ReadSegments, SayAltered
 from fallow.verticals.storage.core.calls.uploads import (
     AbortUpload,
     BeginUpload,
@@ -37,6 +37,6 @@ CALLS: Final[tuple[type[Call[Any]], ...]] = (
     MakeBucket, GetBucket, ListBuckets, SetBucket, DropBucket,
     PutObject, GetObject, SetObject, DeleteObjects, GetUnpurged, ListObjects,
     BeginUpload, GetUpload, PutPart, ListParts, ListUploads, CompleteUpload, AbortUpload,
-    BeginSegment, MorePlaces, EndSegment, ReadSegments,
+    BeginSegment, MorePlaces, EndSegment, ReadSegments, SayAltered,
     Usage, RevokeGrant,
 )  # fmt: skip

@@ -124,3 +124,18 @@ class ReadSegments(Call[list[SegmentRead]], frozen=True, kw_only=True):
     start: Count
     stop: Count
     client: NodeId
+
+
+class SayAltered(Call[None], frozen=True, kw_only=True):
+    """Say that a node did not give what was stored as its piece of a segment.
+
+    Nothing follows from that alone: the network reads the piece itself, some time within the hour. It does so once a
+    day of each node at most, and for a few nodes of each account; what goes beyond is passed over. InsufficientFunds:
+    `storage.suspended`.
+    """
+
+    name: ClassVar[str] = "segment.altered"
+    reply: ClassVar[Any] = None
+    bucket: str
+    segment: Id
+    node: NodeId
