@@ -136,6 +136,7 @@ def test_the_second_list_goes_on_by_a_token(s3: World, bucket: str) -> None:
     token = first["NextContinuationToken"]
     second = client.list_objects_v2(Bucket=bucket, StartAfter="bar", ContinuationToken=token)
     assert (listed(second)[0], second["ContinuationToken"], second["StartAfter"]) == (["foo", "quxx"], token, "bar")
+    assert refused(client.list_objects_v2, Bucket=bucket, ContinuationToken=f"{token}!") == (400, "InvalidArgument")
     assert "Owner" not in second["Contents"][0]
     assert client.list_objects_v2(Bucket=bucket, FetchOwner=True)["Contents"][0]["Owner"]["DisplayName"] == "Main"
 
