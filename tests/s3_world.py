@@ -73,7 +73,7 @@ class World(NamedTuple):
 def s3_world(clock: Clock = SystemClock(), console_port: int = 0) -> Iterator[World]:  # noqa: B008 - it has no state
     """Serve while the context is open."""
     store, users = MemoryStore(clock), MemoryUsers()
-    app = s3_app(store, users, clock, random_bytes=os.urandom, domains=["s3.test"], console_port=console_port)
+    app = s3_app(store, users, clock, random_bytes=os.urandom, console_port=console_port)
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

@@ -30,7 +30,7 @@ from tests.dying_database import Dying
 from tests.epoch_files import NET, NETWORK_KEY
 from tests.memory_nodes import Wants
 from tests.network import until, until_async
-from tests.places_world import BUCKET, HOUR_MS, STREAM, Killed, Machine, machines, signing
+from tests.places_world import BUCKET, HOUR_MS, STREAM, Killed, Machine, machines, offer, signing
 from tests.repair_world import RepairWorld, payload_of, pieces_of, repair_world
 
 PAYLOAD = payload_of(600_000)
@@ -120,6 +120,55 @@ async def test_pieces_that_came_onto_one_network_count_once_and_are_spread_again
     holders = [one for one in await world.holders(plan.segment) if one]
     assert len({one.id for one in together} & {one.id for one in holders}) == 1
     assert await world.pieces(plan.segment) == pieces_of(plan, PAYLOAD)
+    await no_garbage_stays(world, plan.segment)
+
+
+async def fence(world: RepairWorld, *countries: str) -> None:
+    """The buyer's bucket is bound to countries."""
+    world.versions.bucket = BUCKET._replace(countries=countries)
+    async with world.database.transaction() as tx:
+        await tx.execute(
+            "INSERT INTO storage.bucket (id, name, account, made_ms, profile, countries, versioning, lock)"
+            " OVERRIDING SYSTEM VALUE VALUES ($1, 'fenced', $2, 0, '', $3, 'off', false)",
+            BUCKET.id,
+            BUCKET.account,
+            list(countries),
+        )
+
+
+async def test_pieces_of_a_bucket_in_some_countries_are_made_anew_there(world: RepairWorld) -> None:
+    inside = [Machine(number) for number in range(30, 40)]
+    await world.enrol(*inside, country="DE")
+    await fence(world, "DE", "FR")
+    plan = await world.put(PAYLOAD)
+    world.leave(*await first(world, plan.segment, 2))
+    await world.pass_time()
+    await world.collect()  # the two that were named to spare may have a piece until then
+    await world.mend()
+    assert await world.pieces(plan.segment) == pieces_of(plan, PAYLOAD)
+    assert {one.id for one in await world.holders(plan.segment) if one} <= {one.id for one in inside}
+    world.leave(*await first(world, plan.segment, 2))
+    await world.pass_time()
+    await world.mend()
+    assert await world.count("repair") == 1, "no machine that is left there has none, and others take none"
+    assert (await world.pieces(plan.segment))[:2] == [None, None]
+
+
+async def test_a_piece_whose_machine_has_left_the_countries_of_its_bucket_goes_to_another_there(
+    world: RepairWorld,
+) -> None:
+    await world.enrol(*(Machine(number) for number in range(30, 40)), country="DE")
+    await fence(world, "DE")
+    plan = await world.put(PAYLOAD)
+    (abroad,) = await first(world, plan.segment, 1)
+    await world.say(abroad, offer("US"))
+    await world.read_log()
+    await world.pass_time()
+    await world.collect()
+    await world.mend()
+    assert abroad.id not in {one.id for one in await world.holders(plan.segment) if one}
+    assert await world.pieces(plan.segment) == pieces_of(plan, PAYLOAD)
+    assert await world.count("repair") == 0
     await no_garbage_stays(world, plan.segment)
 
 

@@ -87,7 +87,7 @@ async def caller_of(network: FakeNetwork, url: str, method: str = "GET", host: s
         "query_string": parts.query.encode(),
         "headers": [(b"host", (host or parts.netloc).encode())],
     }
-    request = Request(scope, never, network.clock, ())
+    request = Request(scope, never, network.clock)
     request.split()
     return await find_caller(request, Users(), network.clock.now_ms())
 

@@ -32,7 +32,7 @@ PLAIN = {
 def asked(method: str, target: str) -> Request:
     path, _, query = target.partition("?")
     scope: dict[str, Any] = {"type": "http", "method": method, "path": path, "headers": []}
-    request = Request(scope | {"query_string": query.encode()}, never, HandClock(), ())
+    request = Request(scope | {"query_string": query.encode()}, never, HandClock())
     request.split()
     return request
 

@@ -55,6 +55,9 @@ def test_pieces_outside_of_the_bucket_s_countries_do_not_count() -> None:
     assert known.healthy([1, 2, 3], {"DE", "FR"}) == 2
     assert known.counted([1, 2, 3], {"DE"}) == [0]
     assert known.healthy([1, 2, 3]) == 3
+    assert known.is_abroad([1, 2, 3], {"DE", "FR"}), "an owner who says nothing is in none of them"
+    assert not known.is_abroad([1, 2, 4, 0], {"DE", "FR"}), "what is lost lies nowhere"
+    assert not known.is_abroad([1, 2, 3], ())
 
 
 placed = st.lists(st.tuples(st.binary(max_size=1), st.sampled_from("xyz")), max_size=8)

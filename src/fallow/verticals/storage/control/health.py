@@ -74,6 +74,10 @@ class Whereabouts:
         networks = set(map(self._networks.__getitem__, here))
         return min(len(owners) - (NOBODY in owners), len(networks) - (NOBODY in networks))
 
+    def is_abroad(self, nodes: Sequence[int], countries: Collection[str]) -> bool:
+        """Whether a piece is on a node that is there, and outside of these countries (none: it may be anywhere)."""
+        return bool(countries) and any(alias in self and self._countries[alias] not in countries for alias in nodes)
+
     def counted(self, nodes: Sequence[int], countries: Collection[str] = ()) -> list[int]:
         """The numbers of pieces that can stay where they are: no two of one owner, or on one network."""
         found, owners, networks = [], {NOBODY}, {NOBODY}

@@ -146,8 +146,10 @@ class Repairs:
                 return True
             lenders = await self._nodes.of(tx, segment.nodes)
         known = Whereabouts(self._nodes.there())
-        if known.healthy(segment.nodes, segment.countries) > segment.code.repair:
+        if _is_well(segment, segment.nodes, known):
             return True
+        if not self._drawn(segment, _lacking(segment, known, ()), (), {}):
+            raise no_more()  # what cannot be brought anywhere is not read, either
         sources = await self._read(segment, lenders)
         segment = _without(segment, sources.lost)
         lacking = _lacking(segment, known, sources.altered)
@@ -158,9 +160,10 @@ class Repairs:
             raise no_more()
         await self._move(segment, moved, named)
         nodes = [moved.get(number, alias) for number, alias in enumerate(segment.nodes)]
-        healthy = Whereabouts(self._nodes.there()).healthy(nodes, segment.countries)
+        known = Whereabouts(self._nodes.there())
+        healthy = known.healthy(nodes, segment.countries)
         _log.info("segment %s: %d pieces made anew, %d count", id_.hex(), len(moved), healthy)
-        return healthy > segment.code.repair
+        return _is_well(segment, nodes, known)
 
     async def _read(self, segment: Damaged, lenders: Mapping[int, Lender]) -> Sources:
         """Read pieces until they suffice, and show which of them are what was stored.
@@ -319,6 +322,12 @@ class Repairs:
 def _without(segment: Damaged, lost: Collection[int]) -> Damaged:
     """A segment as it is when pieces by these numbers count as lost."""
     return segment._replace(nodes=[0 if number in lost else alias for number, alias in enumerate(segment.nodes)])
+
+
+def _is_well(segment: Damaged, nodes: Sequence[int], known: Whereabouts) -> bool:
+    """Whether a segment whose pieces are on these nodes needs no repair."""
+    countries = segment.countries
+    return known.healthy(nodes, countries) > segment.code.repair and not known.is_abroad(nodes, countries)
 
 
 def _lacking(segment: Damaged, known: Whereabouts, wrong: Collection[int]) -> list[int]:

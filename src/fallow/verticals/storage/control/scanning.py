@@ -113,14 +113,17 @@ class Scan:
 
 
 def endangered(rows: Sequence[Row], known: Whereabouts, countries: Mapping[int, Collection[str]]) -> list[Found]:
-    """Which segments need repair. `countries` are those of buckets that have any."""
+    """Which segments need repair: too few pieces count, or one has left the countries of its bucket, if that has any.
+
+    `countries` are those of buckets that have any.
+    """
     found, repair = [], {name: profile.repair for name, profile in PROFILES.items()}
     for row in rows:
         where = countries.get(row["bucket"], ())
         if not where and known.at_least(row["nodes"]) > repair[row["profile"]]:
             continue
         healthy = known.healthy(row["nodes"], where)
-        if healthy <= repair[row["profile"]]:
+        if healthy <= repair[row["profile"]] or known.is_abroad(row["nodes"], where):
             days = days_to_loss(PROFILES[row["profile"]], healthy, len(known))
             found.append(Found(row["id"], healthy, days))
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from fallow.domain.errors import FallowError, Unavailable
@@ -32,7 +32,6 @@ def s3_app(
     clock: Clock,
     *,
     random_bytes: Callable[[int], bytes],
-    domains: Sequence[str] = (),
     region: str = "us-east-1",
     console_port: int = 0,
 ) -> Asgi:
@@ -43,7 +42,6 @@ def s3_app(
         users: keys and accounts.
         clock: for signatures, and for requests that hang.
         random_bytes: for requests' ids.
-        domains: host names below which a bucket's name can stand before the first dot; paths always work.
         region: the one region that there is.
         console_port: where the network's console is, at this host; its pages may send what is signed. 0: there is none.
     """
@@ -52,7 +50,7 @@ def s3_app(
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             request_id = random_bytes(_ID_BYTES).hex().upper()
-            await _Serving(ground, Request(scope, receive, clock, domains), send, request_id).run()
+            await _Serving(ground, Request(scope, receive, clock), send, request_id).run()
 
     return app
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Final, TypeAlias
 from urllib.parse import unquote_to_bytes
 
@@ -43,7 +43,7 @@ class Request:
     stand in a query which is signed: many SDKs sign addresses so.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, clock: Clock, domains: Sequence[str]) -> None:
+    def __init__(self, scope: Scope, receive: Receive, clock: Clock) -> None:
         self.method: str = scope["method"]
         self.path: bytes = scope.get("raw_path") or scope["path"].encode()
         self.raw_query: bytes = scope.get("query_string", b"")
@@ -56,7 +56,6 @@ class Request:
         self.query: list[tuple[str, str]] = []
         self.secure: bool = scope.get("scheme") == "https"
         self.address: str = (scope.get("client") or ("", 0))[0]
-        self.hosted = _hosted(self.headers.get("host", ""), domains)
         self.watch = Watch(clock)
         self.ended = False
         self._names: dict[str, str] = {}
@@ -67,7 +66,7 @@ class Request:
         self.bucket, self.key = "", ""
 
     def split(self) -> None:
-        """Read the query, and bucket and key from the path, or the bucket from the host's name.
+        """Read the query, and bucket and key from the path.
 
         Raises:
             S3Error: InvalidURI, KeyTooLongError, InvalidRequest.
@@ -84,10 +83,7 @@ class Request:
             raise S3Error("InvalidURI") from error
         if "\x00" in path:
             raise S3Error("InvalidURI")
-        if self.hosted:
-            self.bucket, self.key = self.hosted, path[1:]
-        else:
-            self.bucket, _, self.key = path[1:].partition("/")
+        self.bucket, _, self.key = path[1:].partition("/")
         if len(self.key.encode()) > KEY_BYTES_MAX:
             raise S3Error("KeyTooLongError")
 
@@ -185,12 +181,3 @@ def check_bucket_name(name: str) -> None:
     """
     if not _BUCKET.match(name) or _ADDRESS.match(name):
         raise S3Error("InvalidBucketName")
-
-
-def _hosted(host: str, domains: Sequence[str]) -> str:
-    """The bucket that a host's name begins with, under one of our domains; else ""."""
-    name = host.lower().rpartition(":")[0] if re.search(r":\d+$", host) else host.lower()
-    for domain in domains:
-        if name.endswith("." + domain):
-            return name[: -len(domain) - 1]
-    return ""

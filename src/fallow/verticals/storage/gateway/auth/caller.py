@@ -191,7 +191,7 @@ async def _by_query_2(request: Request, users: Users, now_ms: int) -> Caller:
 
 def _check_2(request: Request, user: User, date: str, sent: str) -> None:
     path = request.path.decode("latin-1")
-    text = sigv2.to_sign(request.method, path, request.query, request.headers, request.hosted, date)
+    text = sigv2.to_sign(request.method, path, request.query, request.headers, date)
     if not hmac.compare_digest(sigv2.sign(user.secret, text).encode(), sent.encode("latin-1", "replace")):
         raise S3Error("SignatureDoesNotMatch")
 

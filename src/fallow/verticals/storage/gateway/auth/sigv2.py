@@ -18,12 +18,10 @@ _SIGNED: Final = frozenset({
 """The parameters of the query that are signed."""
 
 
-def to_sign(
-    method: str, path: str, query: Sequence[tuple[str, str]], headers: Mapping[str, str], bucket: str, date: str
-) -> str:
-    """The text that a signature is of. `bucket` is that of the host's name; `date` a header's or an expiry's."""
+def to_sign(method: str, path: str, query: Sequence[tuple[str, str]], headers: Mapping[str, str], date: str) -> str:
+    """The text that a signature is of. `date` is a header's or an expiry's."""
     amz = sorted((name, value) for name, value in headers.items() if name.startswith("x-amz-"))
-    resource = (f"/{bucket}" if bucket else "") + path
+    resource = path
     if resource.count("/") == 1 and resource != "/":
         resource += "/"  # a bucket alone is signed so, with whichever path it is sent
     signed = [f"{name}={value}" if value else name for name, value in sorted(query) if name in _SIGNED]

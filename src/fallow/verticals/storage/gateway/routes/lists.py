@@ -212,6 +212,6 @@ def _token(after: str) -> str:
 
 def _read_token(token: str) -> str:
     try:
-        return base64.urlsafe_b64decode(token.encode()).decode()
+        return base64.b64decode(token, b"-_", validate=True).decode()
     except (binascii.Error, ValueError) as error:
         raise S3Error("InvalidArgument", "The continuation token is not one of ours.") from error
