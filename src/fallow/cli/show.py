@@ -27,6 +27,8 @@ Limit = Annotated[
     int, Parameter(help="How many at most, the latest ones.", validator=validators.Number(gte=1, lte=ENTRIES_MAX))
 ]
 
+PORT_MAX = 65_535
+
 NODE_CHARACTERS = LEASE_CHARACTERS = 12
 PIPE_CHARACTERS = 250
 
