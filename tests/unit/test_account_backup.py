@@ -6,6 +6,7 @@ import errno
 import getpass
 import json
 import os
+import warnings
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,17 @@ def test_a_key_comes_back_and_nothing_is_overwritten(
     assert json.loads(run("restore", str(backup), "--key", str(again), *words)[1])["account"] == account
     assert address_of(PrivateKey(bytes.fromhex(again.read_text()))).hex() == account.removeprefix("0x")
     assert again.stat().st_mode & 0o077 == 0
+
+    def echoing(_: str) -> str:
+        warnings.warn("Can not control echo on the terminal.", getpass.GetPassWarning, stacklevel=1)
+        return "correct horse battery"
+
+    monkeypatch.setattr(getpass, "getpass", echoing)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert (
+            json.loads(run("restore", str(backup), "--key", str(tmp_path / "piped"), "--json")[1])["account"] == account
+        )
 
     typed = iter(["another one", "correct horse", "correct hearse", "short", "short"])
     monkeypatch.setattr(getpass, "getpass", lambda _: next(typed))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import msgspec
 import pytest
@@ -460,6 +462,15 @@ async def test_the_owner_reaches_the_agent_through_its_socket(world: World) -> N
         assert agent.stop.is_set()
     with pytest.raises(NotFound):
         await control.ask(world.home.socket, "status")
+
+
+async def test_another_users_agent_is_said_to_be_his(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root is refused nothing: so it is a socket that is not opened here."""
+    monkeypatch.setattr(
+        asyncio, "open_unix_connection", AsyncMock(side_effect=PermissionError(13, "Permission denied"))
+    )
+    with pytest.raises(NotAllowed, match=rf"{tmp_path} is another user's"):
+        await control.ask(tmp_path / "agent.sock", "status")
 
 
 def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:

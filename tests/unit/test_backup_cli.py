@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import gzip
 import io
@@ -17,12 +18,12 @@ from unittest.mock import AsyncMock
 
 import pytest
 
-from fallow.adapters.engines.backups import BASE, MANIFEST, Backups
+from fallow.adapters.engines.backups import BASE, BASE_WAL, MANIFEST, Backups
 from fallow.adapters.engines.restoring import Restored, restore
 from fallow.bootstrap.backing_up import LATE, SECRETS, backups_of, restore_network, warn_if_late
 from fallow.bootstrap.settings import Settings
 from fallow.cli import backup
-from fallow.domain.errors import Conflict, InvalidInput, NotFound
+from fallow.domain.errors import Conflict, InvalidInput, NotFound, Unavailable
 from tests.engines import reachable_folder
 
 
@@ -141,6 +142,38 @@ async def test_a_copy_that_cannot_be_unpacked_is_said_to_be_damaged(tmp_path: Pa
     (copy.folder / BASE).write_bytes(whole + b"\xff" * 1000)
     with pytest.raises(Conflict, match=r"backup\.damaged"):
         await restore(tmp_path, Backups(tmp_path), None, user=None, agree=AsyncMock(), now=datetime.now(UTC))
+
+
+@pytest.mark.parametrize("named", ["PG_VERSION", "../PG_VERSION", "/nowhere/PG_VERSION"])
+def test_a_copy_is_unpacked_by_pythons_that_know_no_filters_and_nothing_beside_it(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Debian 12's is 3.11.2."""
+    copied(tmp_path, "20261126T120000.000000Z")
+    (copy,) = Backups(tmp_path).copies()
+    for archive, name in ((BASE, named), (BASE_WAL, "000000010000000000000001")):
+        with tarfile.open(copy.folder / archive, "w:gz") as packed:
+            packed.addfile(tarfile.TarInfo(name))
+    extract = tarfile.TarFile.extract
+
+    def extract_as_before(self: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+        extract(self, member, path, filter="fully_trusted")
+
+    monkeypatch.setattr(tarfile.TarFile, "extract", extract_as_before)
+    monkeypatch.setattr(tarfile.TarFile, "extractall", lambda self, path=".", members=None: (self, path, members))
+    monkeypatch.delattr(tarfile, "data_filter")
+    found: list[str] = []
+
+    def verify(_data: Path, _copy: object, folder: Path, _user: object) -> None:
+        found.extend(sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()))
+        raise Unavailable("test.enough", "That is all.")
+
+    monkeypatch.setattr("fallow.adapters.engines.restoring._verify", verify)
+    with pytest.raises(Conflict, match="That is all" if named == "PG_VERSION" else "is no file of a copy"):
+        asyncio.run(restore(tmp_path, Backups(tmp_path), None, user=None, agree=AsyncMock(), now=datetime.now(UTC)))
+    whole = ["PG_VERSION", "pg_wal/000000010000000000000001", "recovery.signal"]
+    assert found == (whole if named == "PG_VERSION" else [])
+    assert not list(tmp_path.rglob("PG_VERSION"))
 
 
 @pytest.fixture

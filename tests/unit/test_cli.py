@@ -16,7 +16,7 @@ from typing import ClassVar
 import pytest
 
 from fallow.bootstrap.settings import CORE
-from fallow.cli import main, profiles, units
+from fallow.cli import main, profiles, show, units
 from fallow.cli.profiles import Profile
 from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, Unavailable
 from fallow.domain.views.network import NetworkView
@@ -310,12 +310,12 @@ def test_ctrl_c_at_the_question_ends_it_at_once(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_who_is_told_to_end_ends_as_if_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(_: object) -> int:
+    def run(*_: object) -> int:
         signal.raise_signal(signal.SIGTERM)
         raise AssertionError("it goes on")
 
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(main, "build", lambda: lambda *_, **__: run(None))
+    monkeypatch.setattr(main, "_say_all", run)
     try:
         with pytest.raises(SystemExit) as ended:
             main.main()
@@ -324,15 +324,41 @@ def test_who_is_told_to_end_ends_as_if_interrupted(monkeypatch: pytest.MonkeyPat
     assert ended.value.code == main.INTERRUPTED_EXIT
 
 
-def test_output_that_nobody_reads_ends_a_command_without_a_word(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["balance --json", "storage profiles"])
+def test_output_that_nobody_reads_ends_a_command_without_a_word(command: str, tmp_path: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-m", "fallow.cli.main", "balance", "--json"]
     done = subprocess.run(
-        command, stdout=writer, stderr=subprocess.PIPE, env=os.environ | {"HOME": str(tmp_path)}, check=False
-    )
+        [sys.executable, "-m", "fallow.cli.main", *command.split()],
+        stdout=writer, stderr=subprocess.PIPE, env=os.environ | {"HOME": str(tmp_path)}, check=False,
+    )  # fmt: skip
     os.close(writer)
     assert (done.returncode, done.stderr) == (main.UNREAD_EXIT, b"")
+
+
+@pytest.mark.parametrize(
+    ("where", "code", "said"), [("/dev/full", 1, "No space left on device.  [cli.system]"), ("&-", 0, "")]
+)
+def test_output_that_goes_nowhere_is_said_in_a_sentence_or_was_wished(where: str, code: int, said: str) -> None:
+    line = f"exec {sys.executable} -m fallow.cli.main storage profiles --json >{where}"
+    done = subprocess.run(["/bin/sh", "-c", line], stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (code, True, False)
+
+
+def test_where_a_table_has_no_room_each_row_is_lines_of_whole_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [("ab" * 32, "nobody: the operator's word alone", ""), ("cd" * 32, "0x" + "12" * 20, "[red]2027[/red]")]
+    monkeypatch.setenv("COLUMNS", "60")
+    show.table(["KEY", "WHO", ">UNTIL"], rows, empty="")
+    said = capsys.readouterr().out
+    assert said == (
+        f"KEY    {'ab' * 32}\nWHO    nobody: the operator's word alone\n\n"
+        f"KEY    {'cd' * 32}\nWHO    0x{'12' * 20}\nUNTIL  [red]2027[/red]\n"
+    )
+    monkeypatch.setenv("COLUMNS", "200")
+    show.table(["KEY", "WHO", ">UNTIL"], rows, empty="")
+    assert capsys.readouterr().out.splitlines()[0].split() == ["KEY", "WHO", "UNTIL"]
 
 
 def test_every_role_is_named_where_it_is_asked_for(capfd: pytest.CaptureFixture[str]) -> None:

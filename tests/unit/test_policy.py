@@ -222,8 +222,9 @@ def test_the_file_keeps_what_was_set(tmp_path: Path) -> None:
     ],
 )
 def test_what_makes_no_sense_is_refused(setting: str, what: str) -> None:
-    with pytest.raises(InvalidInput, match=what):
+    with pytest.raises(InvalidInput, match=what) as refused:
         changed(IdlePolicy(), [setting])
+    assert refused.value.hint
 
 
 @pytest.mark.parametrize("text", ["cpu_percent = ", "cpu_percent = '50'", "extra = 1", "hours = 'daily 1:00-2:00'"])

@@ -364,7 +364,12 @@ def test_the_command_line_makes_a_secret_once_and_brings_it_back_elsewhere(
 
 @pytest.mark.parametrize(
     "words",
-    [["storage", "cp", "a", "b"], ["storage", "cp", "fallow://a/b", "fallow://c/d"], ["storage", "rm", "fallow:///x"]],
+    [
+        ["storage", "cp", "a", "b"],
+        ["storage", "cp", "fallow://a/b", "fallow://c/d"],
+        ["storage", "rm", "fallow:///x"],
+        ["s3", "serve", "--port", "65536"],
+    ],
 )
 def test_a_place_that_makes_no_sense_is_refused_before_anything_is_asked(words: list[str]) -> None:
     assert run(words) == 2

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from fallow.bootstrap.settings import Settings
-from fallow.cli import storage_purge
+from fallow.cli import storage_files, storage_purge
 from fallow.cli.main import run
 from fallow.cli.storage_purge import BACKUP_DAYS, unproved_of
 from fallow.domain.errors import NotFound
@@ -119,6 +119,7 @@ def typed(monkeypatch: pytest.MonkeyPatch, store: MemoryStore, *words: str) -> i
         return asyncio.run(work(OwnStorage(store, ACCOUNT, cast("Shares", None))))
 
     monkeypatch.setattr(storage_purge, "run", opened)
+    monkeypatch.setattr(storage_files, "run", opened)
     return run(["storage", "rm", *words])
 
 
@@ -132,6 +133,8 @@ def test_what_went_and_what_nobody_can_prove_is_said_in_words(
     assert "is its own word" in said
     assert typed(monkeypatch, store, "fallow://bucket/none", "-r", "--purge") == 0
     assert "nothing to purge" in capsys.readouterr().out
+    assert typed(monkeypatch, store, "fallow://bucket/none", "-r") == 0
+    assert "nothing to delete at fallow://bucket/none." in capsys.readouterr().out
 
 
 def test_a_document_says_the_same_and_the_exit_code_that_something_stays(

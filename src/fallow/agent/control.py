@@ -14,7 +14,7 @@ import msgspec
 
 from fallow.agent.service import Agent
 from fallow.domain.decoding import UNREADABLE
-from fallow.domain.errors import KINDS, FallowError, InvalidInput, NotFound, Unavailable
+from fallow.domain.errors import KINDS, FallowError, InvalidInput, NotAllowed, NotFound, Unavailable
 
 LINE_BYTES_MAX = 1 << 20
 ANSWER_S = 30.0
@@ -58,6 +58,7 @@ async def ask(path: Path, command: Command, *words: str) -> Any:  # noqa: ANN401
 
     Raises:
         NotFound: no agent runs there (`agent.not_running`).
+        NotAllowed: another user's does (`agent.not_yours`).
         FallowError: as the agent raised it.
     """
     with _reachable(path) as short:
@@ -67,6 +68,8 @@ async def ask(path: Path, command: Command, *words: str) -> Any:  # noqa: ANN401
             raise NotFound(
                 "agent.not_running", f"No agent runs in {path.parent}.", "Start it: fallow agent run"
             ) from None
+        except PermissionError:
+            raise _not_yours(path.parent) from None
     try:
         async with asyncio.timeout(ANSWER_S):
             writer.write(msgspec.json.encode(_Ask(command, list(words))) + b"\n")
@@ -145,7 +148,14 @@ def _reachable(path: Path) -> Iterator[str]:
         fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:
         raise NotFound("agent.not_joined", f"{path.parent} is not there.", "See: fallow agent join --help") from None
+    except PermissionError:
+        raise _not_yours(path.parent) from None
     try:
         yield f"/proc/self/fd/{fd}/{path.name}" if Path("/proc/self/fd").exists() else str(path)
     finally:
         os.close(fd)
+
+
+def _not_yours(folder: Path) -> NotAllowed:
+    hint = "Type it as the user who runs it, or name another folder: --home"
+    return NotAllowed("agent.not_yours", f"The agent in {folder} is another user's.", hint)

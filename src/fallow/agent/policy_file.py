@@ -139,7 +139,8 @@ def _convert(values: dict[str, Any], *, strict: bool) -> IdlePolicy:
     try:
         return msgspec.convert(values, IdlePolicy, strict=strict)
     except msgspec.ValidationError as error:
-        raise InvalidInput("agent.policy", f"A setting of the policy is wrong: {error}.") from error
+        hint = "What each one takes: fallow agent policy show"
+        raise InvalidInput("agent.policy", f"A setting of the policy is wrong: {error}.", hint) from error
 
 
 def _value(name: str, text: str) -> object:

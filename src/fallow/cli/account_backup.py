@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import getpass
+import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -59,7 +61,10 @@ def _passphrase(file: Path | None, *, twice: bool) -> str:
 
 def _typed(prompt: str) -> str:
     try:
-        return getpass.getpass(prompt)
+        with warnings.catch_warnings():
+            if not sys.stdin.isatty():  # nothing is echoed of what is piped
+                warnings.simplefilter("ignore", getpass.GetPassWarning)
+            return getpass.getpass(prompt)
     except EOFError as error:
         raise InvalidInput(
             "keystore.typed", "No passphrase was typed.", "Give a file of it: --passphrase-file"

@@ -13,7 +13,19 @@ from cyclopts import App, Parameter, validators
 
 from fallow.cli import profiles
 from fallow.cli.collect import collect
-from fallow.cli.show import Json, bill_line, fields, item_counts, job_lines, node_name, say, show_json, table, tell
+from fallow.cli.show import (
+    PORT_MAX,
+    Json,
+    bill_line,
+    fields,
+    item_counts,
+    job_lines,
+    node_name,
+    say,
+    show_json,
+    table,
+    tell,
+)
 from fallow.cli.units import usd, used, when
 from fallow.cli.wanted import Many, secret_values
 from fallow.domain.errors import InvalidInput
@@ -24,7 +36,6 @@ from fallow.sdk.client import AsyncClient
 from fallow.sdk.trust import trusting
 
 INPUT_CHARACTERS = 12
-PORT_MAX = 65_535
 
 app = App(name="job", help="Look at your jobs, or end them.")
 

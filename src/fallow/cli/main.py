@@ -123,13 +123,23 @@ def _say_all(app: App, tokens: Sequence[str]) -> None:
 def main() -> None:
     """Entry point of the console script. Told to end (SIGTERM), it does as when it is interrupted."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if sys.stdout is None:  # `fallow job ls >&-`
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()
     except BrokenPipeError:  # `fallow job ls | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _read_no_more()
         code = UNREAD_EXIT
+    except OSError as error:  # nothing can be written, not even why
+        _read_no_more()
+        code = _fail(_system_error(error), ())
     sys.exit(code)
+
+
+def _read_no_more() -> None:
+    """Let what was not written yet go nowhere, so that the end does not fail at it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(error: errors.FallowError, tokens: Sequence[str]) -> int:

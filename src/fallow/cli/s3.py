@@ -7,9 +7,9 @@ import signal
 import sys
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App, Parameter, validators
 
-from fallow.cli.show import Json, say_s3, show_json, tell
+from fallow.cli.show import PORT_MAX, Json, say_s3, show_json, tell
 from fallow.cli.storage_grants import GrantOption
 from fallow.sdk.storage_grants import load_grant
 
@@ -19,7 +19,9 @@ app = App(name="s3", help="Serve S3 on this machine: objects are sealed here, un
 @app.command
 def serve(
     *,
-    port: Annotated[int, Parameter(help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
+    port: Annotated[
+        int, Parameter(help="Port on 127.0.0.1; 0 takes a free one.", validator=validators.Number(gte=0, lte=PORT_MAX))
+    ] = 0,
     grant: GrantOption = "",
     json: Json = False,
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import Parameter, validators
 from rich.console import Console, JustifyMethod
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -27,16 +28,30 @@ Limit = Annotated[
     int, Parameter(help="How many at most, the latest ones.", validator=validators.Number(gte=1, lte=ENTRIES_MAX))
 ]
 
+PORT_MAX = 65_535
+
 NODE_CHARACTERS = LEASE_CHARACTERS = 12
 PIPE_CHARACTERS = 250
 
+LINE_CHARACTERS_MAX = 10_000
+WHOLE = 0.9
+"""Of the width that a table's longest words take: with less than that it is none any more."""
+
 STYLES = {"done": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
+
+
+class Reader(Console):
+    """Who reads results. One that reads no more ends the command as `main` says, not as rich does."""
+
+    def on_broken_pipe(self) -> None:
+        """Say it as what is printed without rich does."""
+        raise BrokenPipeError
 
 
 def out() -> Console:
     """Where results go. What is not a terminal gets lines as long as they are."""
     wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_CHARACTERS
-    return Console(highlight=False, width=wide)
+    return Reader(highlight=False, width=wide)
 
 
 def err() -> Console:
@@ -128,7 +143,23 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: st
         shown.add_column(column.lstrip(">"), justify=side, overflow="fold", no_wrap=number == 0)
     for row in found:
         shown.add_row(*row)
-    out().print(shown)
+    console = out()
+    least = Measurement.get(console, console.options.update(max_width=LINE_CHARACTERS_MAX), shown).minimum
+    if console.width < WHOLE * least:
+        _show_below(console, [column.lstrip(">") for column in columns], found)
+    else:
+        console.print(shown)
+
+
+def _show_below(console: Console, heads: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:
+    """Print each row as lines: where a table has no room its words would be cut to pieces."""
+    wide = max(map(len, heads))
+    for number, row in enumerate(rows):
+        if number:
+            console.print()
+        for head, value in zip(heads, row, strict=True):
+            if value.plain:
+                console.print(Text.assemble((f"{head:{wide}}  ", "bold"), value), soft_wrap=True)
 
 
 def node_name(node: str | None) -> str:

@@ -199,6 +199,8 @@ def rm(
     else:
         for name in names:
             say(f"{clean(name)} is deleted.")
+        if not names:
+            say(f"There is nothing to delete at {clean(str(place))}.")
     return 0
 
 

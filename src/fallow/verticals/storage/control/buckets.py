@@ -71,7 +71,9 @@ class Buckets:
     async def make(self, call: MakeBucket) -> Bucket:
         """See the call. InvalidInput: `storage.profile`, `storage.settings`. TooMuch: `storage.settings`, too."""
         if call.profile and call.profile not in PROFILES:
-            raise InvalidInput("storage.profile", f"There is no profile {call.profile!r}.", f"Take {sorted(PROFILES)}.")
+            raise InvalidInput(
+                "storage.profile", f"There is no profile {call.profile!r}.", f"Take {', '.join(PROFILES)}."
+            )
         owner = address(call.account)
         await self._ground.may_open(call.account)
         async with self._ground.database.transaction() as tx:
