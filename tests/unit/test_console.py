@@ -27,8 +27,8 @@ from tests.market_invariants import DAY_MS
 from tests.market_world import World
 from tests.unit.fake_network import BUYER_KEY, FakeNetwork, node_view
 from tests.unit.market_orders import accept_all, order, submit
+from tests.unit.sdk_world import URL
 from tests.unit.test_docs import ROOT
-from tests.unit.test_sdk import URL
 
 
 @pytest.fixture

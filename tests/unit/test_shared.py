@@ -12,7 +12,7 @@ from fallow.domain.errors import Unavailable
 from fallow.http.shared import FRESH_MS, MORE_BYTES, OLDEST_MS, Shared
 from tests.network import until
 from tests.unit.fake_network import FakeNetwork, HandClock
-from tests.unit.test_sdk import URL
+from tests.unit.sdk_world import URL
 
 
 class Asked:
