@@ -105,11 +105,12 @@ def _is_complaint(said: ConsoleMessage) -> bool:
 
 
 async def hold(page: Page) -> None:
-    """Let the page do nothing by itself from now on; its clock must be installed.
+    """Let no page that is opened from now on ask for anything again by itself.
 
-    What asks anew by a timer may otherwise have its answer, and take its button away, just before that is pressed.
+    What does so may otherwise have its answer, and take its button away, just before that is pressed. To stop the clock
+    of a page that is there already is no way: a question may be on its way, and the answer is another by then.
     """
-    await page.clock.pause_at(await page.evaluate("Date.now()") / 1000 + 1)
+    await page.add_init_script("window.setInterval = () => 0")
 
 
 async def picture(page: Page, name: str) -> None:

@@ -23,9 +23,11 @@ from fallow.verticals.storage.client.store import (
     Lock,
     Marks,
 )
+from fallow.verticals.storage.core.calls.base import Retention
 from fallow.verticals.storage.core.calls.buckets import Bucket
 from fallow.verticals.storage.core.calls.objects import If, Unpurged
 from fallow.verticals.storage.core.calls.uploads import StoredPart
+from fallow.verticals.storage.core.retention import DEFAULT, default_of
 
 CHUNK = 1 << 18
 
@@ -156,14 +158,19 @@ class MemoryStore:
         entry: Entry,
         *,
         marks: Marks | None = None,
-        lock: Lock | None = None,
+        retention: Retention | None = None,
+        until_ms: int = 0,
+        hold: bool | None = None,
         bypass: bool = False,
     ) -> Entry:
         await self._own(account, bucket)
         there = self._find(bucket, entry.key, entry.version)
-        if lock is not None and self._shortens(there.entry.lock, lock, bypass=bypass):
-            raise NotAllowed("storage.retained", "The version is retained.")
-        changed = there.entry._replace(marks=marks or there.entry.marks, lock=lock or there.entry.lock)
+        lock = there.entry.lock if hold is None else there.entry.lock._replace(hold=hold)
+        if retention is not None:
+            lock = lock._replace(retention=retention, until_ms=until_ms)
+            if self._shortens(there.entry.lock, lock, bypass=bypass):
+                raise NotAllowed("storage.retained", "The version is retained.")
+        changed = there.entry._replace(marks=marks or there.entry.marks, lock=lock)
         kept = self._versions[bucket][entry.key]
         kept[kept.index(there)] = there._replace(entry=changed)
         return changed
@@ -319,6 +326,9 @@ class MemoryStore:
         self._check(bucket, key, only_if)
         made_id = self._next()
         version = made_id if there.versioning == "enabled" else "null"
+        default = default_of(there.settings.get(DEFAULT, b"")) if there.lock and not lock.retention else None
+        if default is not None:
+            lock = lock._replace(retention=default.mode, until_ms=self._clock.now_ms() + default.ms)
         entry = Entry(key, version, False, True, len(data), self._clock.now_ms(), head, marks, lock, parts)
         self._place(bucket, _Kept(entry, made_id, data))
         return entry

@@ -449,16 +449,17 @@ class Net:
             yield found
 
     async def on_market(self, *agents: Agent) -> None:
-        """Wait until the market knows these agents, and learn their names."""
+        """Wait until these agents are on the market, and learn their names."""
         for agent in agents:
 
             async def here(agent: Agent = agent) -> bool:
                 if agent.process.poll() is not None:
                     raise Ended(f"{agent.name} ended: {agent.words()[-2000:]}")
                 found = [node for node in await self.buyer.nodes() if node.label == agent.name]
-                if found and found[-1].state in {"idle", "busy"}:
-                    agent.node, agent.account = found[-1].node, found[-1].account
-                return bool(agent.node)
+                if not found or found[-1].state not in {"idle", "busy"}:
+                    return False
+                agent.node, agent.account = found[-1].node, found[-1].account
+                return True
 
             await until_async(here, f"{agent.name} is on the market")
 

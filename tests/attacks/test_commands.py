@@ -16,7 +16,7 @@ from fallow.ports.session import SessionStream
 from tests.network import until
 from tests.python_jobs import left_over
 from tests.streams_world import opening, read_all
-from tests.unit.test_commands import LASTS, job
+from tests.unit.test_commands import job, lasts
 from tests.unit.test_live import Machine, machine
 
 WAITS = "import signal; print('waits', flush=True); signal.pause()  # here"
@@ -110,10 +110,10 @@ async def test_a_command_gets_no_hold_of_the_program_that_lets_it_in(tmp_path: P
 async def test_a_job_takes_nothing_from_who_enters_its_sandbox(tmp_path: Path) -> None:
     """Whoever enters a sandbox could be looked into from there: its program, its memory, the files that it has open."""
     async with job(tmp_path, PRIES) as running:
-        for _ in range(10):
+        entered, printed = 0, ""
+        while entered < 10 or "saw" not in printed:  # it has its chances, however seldom it comes to the processor
             assert (await running.run("python3", "-c", "")).exit.code == 0
-        printed = (running.case.workspace / "stdout").read_text()
-    assert "saw" in printed, "it had its chances"
+            entered, printed = entered + 1, (running.case.workspace / "stdout").read_text()
     assert "TOOK" not in printed
 
 
@@ -153,12 +153,12 @@ async def test_a_flood_of_commands_is_bounded(tmp_path: Path) -> None:
 async def test_nonsense_on_a_commands_stream_ends_the_command(tmp_path: Path) -> None:
     async with job(tmp_path / "job") as running, machine(tmp_path) as node:
         node.held.open(running.inside)
-        stream = command(node, "python3", "-c", LASTS)
+        stream = command(node, "python3", "-c", lasts(tmp_path))
         assert next(Pieces().feed(await stream.read())).payload.startswith(b"begun")
         await stream.write(b"\xff\xff\xff")
         with pytest.raises(InvalidInput, match="malformed"):
             await stream.read()
-        assert left_over(LASTS) == []
+        assert left_over(lasts(tmp_path)) == []
 
 
 async def test_a_ticket_for_the_log_runs_no_command(tmp_path: Path) -> None:

@@ -142,6 +142,8 @@ async def test_a_gateway_that_orders_beyond_a_limit_is_slashed_by_what_the_node_
         assert await decided(world, GatewayOverstated) == [], "an honest one is never accused"
         await world.say(world.machines[place.node], world.served((place.limit, allowed + 1)))
         await world.read_log()
+        await world.say(world.machines[place.node], *[world.served((place.limit, allowed + more)) for more in (1, 2)])
+        await world.read_log()
         (shown,) = await decided(world, GatewayOverstated)
         (day,) = await world.usage()
         assert day.egress_bytes == allowed, "nobody pays for it"

@@ -26,6 +26,7 @@ from fallow.domain.errors import InvalidInput, TooMuch, Unavailable
 from fallow.ports.bus import MESSAGE_BYTES_MAX, Message
 from fallow.ports.mishaps import MISHAPS
 from tests.nats_server import nats_server
+from tests.network import until
 from tests.streams_world import no_app
 
 AnyBus = NatsBus | MemoryBus
@@ -279,6 +280,7 @@ async def test_a_message_that_hits_a_bug_ends_nothing_but_itself(connect: Connec
         assert await client.request("work", b"good", timeout_s=LONG_S) == b"done"
         with pytest.raises(Unavailable):
             await client.request("work", b"bad", timeout_s=0.2)
+        await until(lambda: MISHAPS.counts()["work"] >= before + 4, "the last one has come, too")
     assert handled == [b"good"]
     assert MISHAPS.counts()["work"] == before + 4
 

@@ -87,6 +87,7 @@ async def test_errors_have_the_ports_names(postgres_dsn: str) -> None:
             async with database.transaction() as tx:
                 await tx.execute("SELECT pg_sleep(30)")
         assert error.value.code == "database.timeout"
+    async with open_database(postgres_dsn, pool_size=2) as database:
         with pytest.raises(Unavailable) as error:
             async with database.transaction() as tx:
                 await tx.execute("SELECT pg_terminate_backend(pg_backend_pid())")

@@ -22,6 +22,7 @@ from fallow.adapters.engines.folders import write_private
 from fallow.bootstrap.chains import chain_of
 from fallow.bootstrap.contracts import read_contracts
 from fallow.bootstrap.keys import load_keys
+from fallow.bootstrap.listening import free_port
 from fallow.bootstrap.place import ChainPlace, Place, read_place, write_place
 from fallow.bootstrap.settings import Settings
 from fallow.bootstrap.up import roles_of
@@ -32,8 +33,6 @@ from fallow.domain.wallets import address_of
 from tests.engines import child_environment
 from tests.evm_accounts import Holder, call_data, requests
 from tests.network import Net, fallow, network, until, until_async
-
-pytestmark = pytest.mark.timeout(240)
 
 NET = "public-test"
 OWNER, OTHER = Holder(chain_id_of(NET), 1), Holder(chain_id_of(NET), 2)
@@ -99,15 +98,16 @@ class Role:
 
 
 @pytest.fixture
-def role(tmp_path: Path, unused_tcp_port: int) -> Role:
-    url = f"http://127.0.0.1:{unused_tcp_port}"
+def role(tmp_path: Path) -> Role:
+    port = free_port("127.0.0.1")
+    url = f"http://127.0.0.1:{port}"
     place = Place(
         net=NET, postgres_dsn="", bus_url="", bus_public_url="", url="", http_host="", http_port=0,
         chain=ChainPlace(url=url, own_url=url, id=chain_id_of(NET)),
     )  # fmt: skip
     write_place(tmp_path, place)
     load_keys(tmp_path, create=True)
-    (tmp_path / "effective-settings.json").write_bytes(msgspec.json.encode(Settings(chain_port=unused_tcp_port)))
+    (tmp_path / "effective-settings.json").write_bytes(msgspec.json.encode(Settings(chain_port=port)))
     return Role(tmp_path)
 
 

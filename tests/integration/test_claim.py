@@ -20,8 +20,6 @@ from tools import verify_epoch
 
 SUBMITTED = topic("RootSubmitted(uint64,bytes32,bytes32,uint96,uint96,uint40)")
 
-pytestmark = pytest.mark.timeout(240)
-
 
 class Person:
     """Somebody with a key on the chain, and maybe a key of the network."""

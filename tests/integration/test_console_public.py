@@ -151,6 +151,22 @@ async def test_what_has_a_page_is_found_and_what_has_none_is_said(running: Chrom
             await expect(page.get_by_text("Nothing is found.")).to_be_visible()
             await box.fill("")
             await expect(page.get_by_text("Nothing is found.")).to_have_count(0)
+        heading = page.get_by_role("heading", level=1)
+        for path, status in {"/nowhere": 404, "/epochs/7/lines": 404, "/nodes/abc": 200}.items():
+            answer = await page.goto(path)  # as typed in full
+            assert answer is not None
+            assert answer.status == status
+            await expect(heading).to_have_text("There is no such page")
+        await page.get_by_role("main").get_by_role("link", name="Overview").click()
+        await expect(page).to_have_title("Fallow: idle infrastructure at work")
+        for path, title in {
+            "/sector/": "Sector",
+            f"/epochs/{EPOCH}": "Epoch 7",
+            f"/nodes/{NODE}": "Node 5e5e5e5e…5e5e",
+        }.items():
+            await page.goto(path)
+            await expect(page).to_have_title(f"{title} · Fallow")
+            await expect(heading).not_to_have_text("There is no such page")
 
 
 async def test_who_governs_the_contracts_and_what_waits_is_for_everybody_to_see(
@@ -174,7 +190,7 @@ async def test_who_governs_the_contracts_and_what_waits_is_for_everybody_to_see(
             await expect(page.get_by_role("row").filter(has_text="setGuardian(address)")).to_be_visible()
             await expect(page.get_by_role("row").filter(has_text="guardian").last).to_contain_text(GUARDIAN[:10])
             await expect(page.get_by_role("row").filter(has_text="25%")).to_contain_text("250")
-            assert len(await page.get_by_text("3 of 4 have to sign.").all()) == 1
+            await expect(page.get_by_text("3 of 4 have to sign.")).to_have_count(1)
             assert await barriers(page) == []
             wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert wide <= 0

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import os
 import re
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from coincurve import PrivateKey
 from playwright.async_api import FilePayload, Page, Route, expect
 
 from fallow.bootstrap.http_server import serving
+from fallow.bootstrap.listening import free_port
 from fallow.domain.calls.verticals import vertical_call
 from fallow.domain.identity import address_text
 from fallow.http.limits import Limits
@@ -74,8 +74,7 @@ class Stored(NamedTuple):
 async def stored() -> AsyncIterator[Stored]:
     """A console and an S3 gateway on one host, with a bucket of the buyer's."""
     roomy = Rate(10_000.0, 100_000)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        s3_port = free.getsockname()[1]
+    s3_port = free_port("127.0.0.1")
     s3_url = f"http://127.0.0.1:{s3_port}"
     async with (
         fake_network(Limits(address=roomy, sign_ins=roomy), {"s3": s3_url}) as network,
@@ -380,7 +379,7 @@ async def test_a_page_that_was_stored_is_saved_and_never_shown_as_one(running: C
 
 async def test_who_does_not_reach_the_gateway_is_told_what_to_do(running: Chromium, stored: Stored) -> None:
     async with tab(running, stored.url, others=stored.others) as page:
-        await page.clock.install()
+        await hold(page)
         await page.route(f"{stored.s3_url}/**", lambda route: route.abort())
         await enter_storage(page)
         await expect(
@@ -388,7 +387,6 @@ async def test_who_does_not_reach_the_gateway_is_told_what_to_do(running: Chromi
         ).to_be_visible()
         await expect(page.get_by_role("link", name="Open its address")).to_have_attribute("href", stored.s3_url)
         await picture(page, "storage-away")
-        await hold(page)
         await page.unroute_all()
         await page.get_by_role("button", name="Ask again").click()
         await expect(page.get_by_role("link", name=BUCKET)).to_be_visible()

@@ -7,7 +7,7 @@ import pytest
 from fallow.bootstrap.settings import CORE
 from tests.network import Net, Running, until_async
 from tests.programs import SECOND
-from tests.scraping import running, scrape, value
+from tests.scraping import Line, running, scrape, value
 
 pytestmark = pytest.mark.xdist_group("network")
 
@@ -16,9 +16,12 @@ async def test_one_scrape_shows_the_whole_network(net: Net) -> None:
     order = await net.submit([SECOND // 20])
     await net.finished(order.id)
     answered = {"route": "/v1/jobs", "method": "POST", "process": "gateway"}.items()  # whatever their status was
+    everybody = dict.fromkeys((*CORE, "gateway", "s3"), 1)
+    found: dict[str, list[Line]] = {}
 
     async def all_told() -> bool:
-        found = await scrape(net)
+        found.clear()
+        found.update(await scrape(net))
         counted = (
             value(found, "fallow_ledger_transfers_total"),
             sum(
@@ -27,11 +30,9 @@ async def test_one_scrape_shows_the_whole_network(net: Net) -> None:
                 if answered <= line.labels.items()
             ),
         )
-        return all(counted) and value(found, "fallow_nodes", state="idle") == 3
+        return all(counted) and value(found, "fallow_nodes", state="idle") == 3 and running(found) == everybody
 
     await until_async(all_told, "all is told")
-    found = await scrape(net)
-    assert running(found) == dict.fromkeys((*CORE, "gateway", "s3"), 1)
     assert value(found, "fallow_postgres_up", process="core") == 1
     assert value(found, "fallow_market_leading") == 1
     assert (value(found, "fallow_ingest_records_total") or 0) > 0

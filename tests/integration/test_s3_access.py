@@ -361,6 +361,11 @@ def test_lifecycle_rules_come_back_as_they_were_set(s3: World, bucket: str) -> N
             "Status": "Disabled",
             "Filter": {"And": {"Prefix": "y", "Tags": [{"Key": "k", "Value": "v"}]}},
             "NoncurrentVersionExpiration": {"NoncurrentDays": 3},
+        },
+        {
+            "ID": "d",
+            "Status": "Enabled",
+            "Filter": {"Prefix": "z"},
             "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 2},
         },
     ]
@@ -372,3 +377,19 @@ def test_lifecycle_rules_come_back_as_they_were_set(s3: World, bucket: str) -> N
     assert put(client, bucket)["Expiration"] == 'expiry-date="Fri, 31 Dec 9999 00:00:00 GMT", rule-id="c"'
     call = client.put_bucket_lifecycle_configuration
     assert refused(call, Bucket=bucket, LifecycleConfiguration=same) == (400, "InvalidArgument")
+
+
+@pytest.mark.parametrize(
+    ("what", "code"),
+    [
+        ({"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 2}}, "InvalidRequest"),
+        ({"Expiration": {"ExpiredObjectDeleteMarker": True}}, "InvalidRequest"),
+        ({"Expiration": {"Days": 1}, "NoncurrentVersionExpiration": {"NewerNoncurrentVersions": 3}}, "MalformedXML"),
+    ],
+)
+def test_a_lifecycle_rule_that_would_do_another_thing_than_it_says_is_refused(
+    s3: World, bucket: str, what: dict[str, Any], code: str
+) -> None:
+    rules = {"Rules": [{"Status": "Enabled", "Filter": {"Tag": {"Key": "k", "Value": "v"}}, **what}]}
+    call = s3.client().put_bucket_lifecycle_configuration
+    assert refused(call, Bucket=bucket, LifecycleConfiguration=rules) == (400, code)

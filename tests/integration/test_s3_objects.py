@@ -6,10 +6,15 @@ import base64
 import hashlib
 import http.client
 import socket
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import pytest
+from botocore.auth import S3SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 from tests.network import BOUND
@@ -241,6 +246,44 @@ def test_a_presigned_url_writes(s3: World, bucket: str) -> None:
     assert plainly(s3, "PUT", url.removeprefix(s3.url), b"data")[0] == 200
     assert plainly(s3, "PUT", url.removeprefix(s3.url).replace("/new", "/other"), b"data")[0] == 403
     assert got(client, bucket, "new") == b"data"
+
+
+def _signed(s3: World, path: str, headers: Mapping[str, str]) -> str:
+    """A signed address to PUT to, with headers in its query, as the SDKs for JavaScript and Go write them there."""
+    request = AWSRequest(method="PUT", url=f"{s3.url}{path}?{urlencode(headers, quote_via=quote)}")
+    S3SigV4QueryAuth(Credentials(MAIN.access_key, MAIN.secret), "s3", "us-east-1", expires=100).add_auth(request)
+    url: str = request.url
+    return url.removeprefix(s3.url)
+
+
+def test_what_a_signed_address_says_in_place_of_headers_counts(s3: World, bucket: str) -> None:
+    client = s3.client()
+    said = {"x-amz-acl": "public-read", "x-amz-meta-color": "dark red", "X-Amz-Tagging": "a=b"}
+    empty = {"x-amz-checksum-crc32": "AAAAAA==", "x-amz-sdk-checksum-algorithm": "CRC32"}  # of no bytes at all
+    address = _signed(s3, f"/{bucket}/new", said | empty)
+    assert plainly(s3, "PUT", address, b"data")[0] == 200
+    assert plainly(s3, "PUT", address.replace("public-read", "private"), b"data")[0] == 403
+    assert plainly(s3, "PUT", address, b"data", {"x-amz-meta-size": "large"})[0] == 403
+    assert plainly(s3, "GET", f"/{bucket}/new")[2] == b"data"
+    assert client.head_object(Bucket=bucket, Key="new")["Metadata"] == {"color": "dark red"}
+    assert client.get_object_tagging(Bucket=bucket, Key="new")["TagSet"] == [{"Key": "a", "Value": "b"}]
+
+
+def test_a_signed_address_of_a_copy_copies(s3: World, bucket: str) -> None:
+    client = s3.client()
+    put(client, bucket)
+    put(client, bucket, "there", b"is replaced")
+    assert plainly(s3, "PUT", _signed(s3, f"/{bucket}/there", {"x-amz-copy-source": f"/{bucket}/foo"}))[0] == 200
+    assert got(client, bucket, "there") == b"bar"
+
+
+def test_an_old_signed_address_says_its_headers_in_the_query(s3: World, bucket: str) -> None:
+    old = s3.client(signature_version="s3")
+    url = old.generate_presigned_url("put_object", {"Bucket": bucket, "Key": "new", "ACL": "public-read"})
+    address = url.removeprefix(s3.url)
+    assert plainly(s3, "PUT", address.replace("public-read", "private"), b"data")[0] == 403
+    assert plainly(s3, "PUT", address, b"data")[0] == 200
+    assert plainly(s3, "GET", f"/{bucket}/new")[2] == b"data"
 
 
 def test_a_body_without_a_length_is_refused(s3: World, bucket: str) -> None:

@@ -110,6 +110,22 @@ async def test_all_uploads_are_listed_over_many_pages(world: World) -> None:
     assert some == listed[10:50]
 
 
+async def test_uploads_that_nobody_can_read_hide_none_behind_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fallow.verticals.storage.gateway.sweeping.PAGE", 2)
+    await world.store.make_bucket(ACCOUNT, B, settings=rules(parts_days=1))
+    for number in range(3):
+        await world.store.begin(ACCOUNT, B, f"up/{number}", head=Head(), marks=Marks())
+    keys = Keys.under(blake3(ACCOUNT.encode()).digest(), B, os.urandom)
+    for name in (b"\xff", keys.seal_name(b"up/1")):
+        stream = world.objects.stream()
+        await world.objects.ask(BeginUpload(account=ACCOUNT, bucket=B, object=name, stream=stream, head=b"x"))
+    assert [one.key for one in await world.store.uploads(ACCOUNT, B, limit=2)] == ["up/0", "up/1"]
+    world.objects.clock.now += 3 * DAY_MS
+    assert await world.sweep() == {"upload": 3}
+
+
 async def test_versions_go_behind_markers_and_a_marker_goes_last(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fallow.verticals.storage.gateway.sweeping.PAGE", 2)
     await world.store.make_bucket(ACCOUNT, B, settings=rules(markers=True, old_days=1, old_kept=1))

@@ -59,6 +59,7 @@ from fallow.verticals.storage.core.calls.uploads import (
     PutPart,
 )
 from fallow.verticals.storage.core.lenders import PROVIDERS_CALLS
+from fallow.verticals.storage.core.retention import DEFAULT, Default
 from fallow.verticals.storage.core.tariff import DAY_MS
 from fallow.verticals.storage.core.upkeep import OPERATOR_CALLS
 from tests.faulty_database import Fault, FaultyDatabase
@@ -532,6 +533,26 @@ async def test_a_compliance_retention_is_never_shortened(locked: ObjectsWorld) -
     locked.clock.now = until + 1
     (gone,) = await delete(locked, Deletion(object=b"a", version=version.version))
     assert gone.gone
+
+
+async def test_a_bucket_s_default_retention_holds_whoever_stores_there_and_says_nothing(locked: ObjectsWorld) -> None:
+    kept = msgspec.msgpack.encode(Default("compliance", days=1))
+    await locked.ask(SetBucket(account=ACCOUNT, bucket=B, settings={DEFAULT: kept}))
+    until = NOW_MS + 24 * HOUR_MS
+    version = await put(locked, b"a", hold=True)
+    assert (version.retention, version.until_ms, version.hold) == ("compliance", until, True)
+    said = await put(locked, b"a", retention="governance", until_ms=NOW_MS + 1)
+    assert (said.retention, said.until_ms) == ("governance", NOW_MS + 1)
+    upload = await begin(locked, b"b")
+    await part(locked, upload, 1, 10)
+    locked.clock.now += HOUR_MS
+    assert (await locked.ask(completing(b"b", upload, (1, "e")))).until_ms == until + HOUR_MS
+    for nonsense in (b"\xc1", msgspec.msgpack.encode({"mode": "compliance", "days": 2**62})):
+        await locked.ask(SetBucket(account=ACCOUNT, bucket=B, settings={DEFAULT: nonsense}))
+        with pytest.raises(InvalidInput, match=r"storage\.kept"):
+            await put(locked, b"a")
+    await locked.ask(SetBucket(account=ACCOUNT, bucket=B, settings={DEFAULT: None}))
+    assert not (await put(locked, b"a")).retention
 
 
 @pytest.mark.parametrize("kept", [{"hold": True}, {"retention": "governance", "until_ms": NOW_MS + HOUR_MS}])

@@ -9,11 +9,15 @@ import pytest
 
 from fallow.adapters.postgres.decisions import PostgresDecisionStore
 from fallow.domain.decisions import Decision
+from fallow.domain.epochs.paid_use import Comparison, PaidUse
 from fallow.domain.merkle import merkle_root
 from fallow.domain.network_facts import LendingUsed
+from fallow.domain.records import Body
 from fallow.ports.database import Transaction
 from fallow.verticals.storage.core.layout import SEGMENT_BYTES, Layout
 from fallow.verticals.storage.core.tariff import EGRESS, HOUR_MS, STORED
+from tests.epoch_files import NETWORK_KEY
+from tests.epoch_world import filed
 from tests.places_world import Machine, World, machines, places_world
 
 
@@ -25,11 +29,14 @@ async def world(postgres_dsn: str) -> AsyncIterator[World]:
         yield made
 
 
-async def told(world: World) -> list[LendingUsed]:
+async def decided(world: World) -> list[Body]:
     """What waits to be signed, and takes it out."""
     async with world.database.transaction() as tx:
-        decisions = await PostgresDecisionStore().take(tx, 1000)
-    return [decision.body for decision in decisions if isinstance(decision.body, LendingUsed)]
+        return [decision.body for decision in await PostgresDecisionStore().take(tx, 1000)]
+
+
+async def told(world: World) -> list[LendingUsed]:
+    return [body for body in await decided(world) if isinstance(body, LendingUsed)]
 
 
 async def next_hour(world: World) -> list[LendingUsed]:
@@ -97,3 +104,38 @@ async def test_who_dies_while_he_tells_has_told_nothing_and_another_tells_all(
     of_hour = await told(world)
     assert len(of_hour) == len({one.node for one in of_hour}) == 8
     assert sum(one.used.get(EGRESS, 0) for one in of_hour) == 700
+
+
+async def test_nobody_is_paid_for_more_than_is_told_of_his_nodes_whatever_is_stored_read_and_deleted(
+    world: World,
+) -> None:
+    """The rest of seven days is paid at once where something is deleted before: that is told at once, too."""
+    began_ms, bodies = world.clock.now_ms(), list[Body]()
+    for hour in range(10):
+        stream = hour.to_bytes(16)
+        await world.store(SEGMENT_BYTES, stream=stream)
+        await world.keep(stream)
+        machine, (first, second, _) = await limits(world)
+        await world.say(machine, world.served((first, 700 + hour), (second, 300)))
+        if hour % 3 == 2:
+            await world.drop((hour - 1).to_bytes(16), stream, purge=hour % 2 == 0)
+        for _ in range(2):
+            world.clock.advance(HOUR_MS // 2 + 1)
+            await world.tell()
+            await world.collect()
+            await world.read_log()
+            await world.places.meter()
+            while await world.settle.roll_one():
+                pass
+        bodies += await decided(world)
+    since_ms = began_ms + 2 * HOUR_MS
+    assert compared(bodies, since_ms, world.clock.now_ms()) == PaidUse(10, [])
+    lies = [body for body in bodies if not isinstance(body, LendingUsed) or EGRESS not in body.used]
+    assert {one.meter for one in compared(lies, since_ms, world.clock.now_ms()).above} >= {EGRESS}
+
+
+def compared(bodies: Sequence[Body], since_ms: int, until_ms: int) -> PaidUse:
+    comparison = Comparison(NETWORK_KEY, since_ms, until_ms)
+    for place, body in enumerate(bodies):
+        comparison.take(filed(NETWORK_KEY, body, place))
+    return comparison.found()

@@ -18,7 +18,7 @@ from unittest.mock import AsyncMock
 import pytest
 
 from fallow.adapters.engines.backups import BASE, MANIFEST, Backups
-from fallow.adapters.engines.restoring import restore
+from fallow.adapters.engines.restoring import Restored, restore
 from fallow.bootstrap.backing_up import LATE, SECRETS, backups_of, restore_network, warn_if_late
 from fallow.bootstrap.settings import Settings
 from fallow.cli import backup
@@ -46,6 +46,27 @@ def test_times_are_utc_unless_they_say_otherwise(
 def test_what_is_no_time_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"backup\.time"):
         backup.restore(to="yesterday", data=tmp_path)
+
+
+@pytest.mark.parametrize("until", [datetime(2026, 11, 26, 12, tzinfo=UTC), None])
+def test_programs_are_told_what_was_restored(
+    until: datetime | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = Restored(until, tmp_path / "postgres.before-1" if until else None)
+    monkeypatch.setattr("fallow.bootstrap.backing_up.restore_network", AsyncMock(return_value=found))
+    backup.restore(data=tmp_path, json=True)
+    said = capsys.readouterr()
+    before = {"until": "2026-11-26 12:00:00", "before": str(found.before)} if until else {"until": "", "before": ""}
+    assert (json.loads(said.out), said.err) == (before, "")
+
+
+def test_where_nothing_is_backed_up_no_other_folder_is_taken_for_backups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "base").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidInput, match=r"backup_folder names no folder"):
+        backup.ls(data=tmp_path)
 
 
 def test_copies_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,7 +28,6 @@ from tests.network import until
 from tests.python_jobs import PythonCase, left_over
 
 WAITS = "import signal; print('waits', flush=True); signal.pause()"
-LASTS = "print('begun', flush=True); import time; time.sleep(65432)"
 FURTHER_BACK = """
 import asyncio, os, pathlib, sys
 from tests.unit.test_commands import job
@@ -65,6 +64,11 @@ if not os.fork():
 os.read(reading, 1)
 print("left", flush=True)
 """
+
+
+def lasts(mark: object) -> str:
+    """A script that does not end, told by its `mark` from those of other tests, which run at the same time."""
+    return f"print('begun', flush=True); import time; time.sleep(65432)  # {mark}"
 
 
 class Said(NamedTuple):
@@ -194,24 +198,20 @@ async def test_what_it_started_ends_with_it_however_it_hides(tmp_path: Path) -> 
 
 async def test_it_ends_when_nobody_waits_for_it_any_more(tmp_path: Path) -> None:
     async with job(tmp_path) as running:
-        async with running.command(
-            "python3", "-c", "print('begun', flush=True); import time; time.sleep(65432)"
-        ) as one:
+        async with running.command("python3", "-c", lasts(tmp_path)) as one:
             assert await one.stdout.readline() == b"begun\n"
-        assert left_over(LASTS) == []
+        assert left_over(lasts(tmp_path)) == []
         assert (await running.run("python3", "-c", "")).exit == Exit(0), "the sandbox is as it was"
 
 
 async def test_it_ends_with_the_job(tmp_path: Path) -> None:
     async with job(tmp_path) as running:
-        async with running.command(
-            "python3", "-c", "print('begun', flush=True); import time; time.sleep(76543)"
-        ) as one:
+        async with running.command("python3", "-c", lasts(tmp_path)) as one:
             assert await one.stdout.readline() == b"begun\n"
             inside = running.inside
             running.case.cancel.set()
             assert (await one.wait()).code == 137
-        assert left_over(LASTS) == []
+        assert left_over(lasts(tmp_path)) == []
         assert inside is not None
         with pytest.raises(Unavailable, match="just ended"):
             async with inside.command(["true"], None):

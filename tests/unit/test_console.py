@@ -95,6 +95,27 @@ def test_what_browsers_load_first_is_small_and_so_is_the_map() -> None:
     assert {name[name.rindex(".") :] for name in built()} <= MEDIA_TYPES.keys()
 
 
+@pytest.mark.parametrize("path", ["/nowhere", "/nodes/1/2", "/wallet?from=mail", "/v2"])
+async def test_who_types_an_address_that_leads_nowhere_is_shown_the_console_as_what_is_not_there(
+    http: httpx2.AsyncClient, path: str
+) -> None:
+    typed = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    shown, first = await http.get(path, headers=typed), await http.get("/")
+    assert (shown.status_code, shown.content) == (404, first.content)
+    same = ("Content-Type", "Content-Security-Policy", "Cross-Origin-Opener-Policy", "Referrer-Policy", "Cache-Control")
+    assert [shown.headers[name] for name in same] == [first.headers[name] for name in same]
+    again = await http.get(path, headers=typed | {"If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.content) == (404, first.content)  # it is no page that a reader has
+    for answer in (await http.get(path), await http.post(path, headers=typed)):
+        assert (answer.status_code, answer.json()["code"]) == (404, "http.not_found")
+
+
+@pytest.mark.parametrize("path", ["/v1/nowhere", "/v1", "/schema/a/b", "/install/a/b", "/assets/a/b"])
+async def test_below_the_addresses_of_programs_nobody_is_shown_a_page(http: httpx2.AsyncClient, path: str) -> None:
+    answer = await http.get(path, headers={"Accept": "text/html"})
+    assert (answer.status_code, answer.json()["code"]) == (404, "http.not_found")
+
+
 async def test_programs_are_answered_as_before(http: httpx2.AsyncClient) -> None:
     missing = await http.get("/nowhere")
     assert (missing.status_code, missing.json()["code"]) == (404, "http.not_found")
@@ -262,6 +283,15 @@ def test_what_is_chosen_by_a_code_has_words_in_both_languages() -> None:
     assert len(named) > 20
     for file, name in named:
         assert (name, _keys(file, name)) == (name, _keys(file.with_name(file.name.replace("en.ts", "ja.ts")), name))
+
+
+def test_one_thing_has_one_name_in_japanese() -> None:
+    others = ["買い手", "ブラウザー", "パラメーター", "ステートメント"]
+    others += ["終了したエポック", "閉じたエポック", "閉鎖", "締め切"]
+    others += ["販売中"]  # of what is sold it says that it still waits for a buyer
+    texts = [file.read_text("utf-8") for file in sorted((ROOT / "web/src/words").glob("*ja.ts"))]
+    assert len(texts) > 5
+    assert [word for text in texts for word in others if word in text] == []
 
 
 def test_every_note_beside_a_price_of_others_has_a_japanese_sentence() -> None:

@@ -19,14 +19,19 @@ from fallow.domain.epochs.manifest import MANIFEST, STATEMENT, path_of
 from fallow.domain.epochs.statement import NONE, Policy, Statement
 from fallow.domain.facts import NodeShown
 from fallow.domain.identity import address_text
+from fallow.domain.network_facts import Earned, Tariffed
+from fallow.domain.records import Body
 from fallow.domain.wallets import address_of
 from fallow.verticals.storage.core.metering import StorageMetering
+from fallow.verticals.storage.core.tariff import HOUR_MS, STORED
 from tests.epoch_files import NETWORK, NETWORK_KEY, EpochFiles, Node
 from tests.epoch_world import ACCOUNTS, HOLDING, NODES, VESTING, settled
 from tests.gateway_stake import OWNER, limit, overstated
 from tests.golden_epoch import FIRST
 from tests.golden_folder import close_into, golden_folder, write
 from tests.golden_happened import DELEGATOR
+from tests.golden_storage import settled as settled_window
+from tests.golden_storage import used
 from tests.unit.canned_client import CannedClient
 
 KEY = ("--key", NETWORK_KEY.hex())
@@ -198,6 +203,69 @@ def test_an_audit_adds_orders_up_again_and_explains_the_hours_of_a_node(
     (line,) = told["lines"]
     assert {one["code"] for one in line["kept"]} == {"storage.audits_failed"}
     assert [one["what"] for one in told["records"]] == ["storage: shut out, storage.audits_failed (1 findings)"]
+
+
+def day_of_storage(number: int, paid: int, gave: int = 100) -> dict[str, bytes]:
+    """An epoch in which a node is told of so many byte-hours an hour, or of none, and its account paid for `paid`."""
+    network = Node(0)
+    network.key, network.id, network.boot = NETWORK, NETWORK_KEY, number
+    bodies: list[Body] = []
+    for hour in range(number * 24, number * 24 + 24):
+        if gave:
+            told = msgspec.structs.replace(used(0, 0, 0, 0, 0), used={STORED: gave})
+            bodies.append(msgspec.structs.replace(told, window=hour, until_ms=hour * HOUR_MS))
+        more = [Tariffed(meter=STORED, before=bytes(32), after=paid.to_bytes(32))]
+        window = msgspec.structs.replace(settled_window(hour, {}, ()), until_ms=hour * HOUR_MS)
+        bodies.append(msgspec.structs.replace(window, earned=[Earned(payee=ACCOUNTS[0], used=more, income={})]))
+    made = EpochFiles(number, [network.batch(*bodies)])
+    return {name: bytes(data) for name, data in made.files.items()} | {MANIFEST: made.manifest.encode()}
+
+
+@pytest.mark.parametrize(("paid", "above"), [(100, []), (120, [STORED])])
+def test_an_audit_names_who_was_paid_for_more_than_his_nodes_gave(
+    tmp_path: Path, paid: int, above: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    opening, previous = b"", NONE
+    for number in (FIRST, FIRST + 1):
+        files = day_of_storage(number, paid)
+        opening, previous = close_into(
+            tmp_path, number, files, opening, previous, meterings={"storage": StorageMetering()}
+        )
+    code, told = run(tmp_path, capfd, "audit", str(FIRST))
+    assert (code, told["paid_use"]) == (0, {"accounts": 0, "above": []}), (
+        "what was paid for was used before it, perhaps"
+    )
+    code, told = run(tmp_path, capfd, "audit", str(FIRST + 1))
+    assert (code, told["sums"], told["paid_use"]["accounts"]) == (0, {"right": 24, "unsure": 0}, 1)
+    assert [one["meter"] for one in told["paid_use"]["above"]] == above
+    assert main.run(["epoch", "audit", str(FIRST + 1), "--into", str(tmp_path), *KEY]) == 0
+    said = capfd.readouterr().out
+    whose = address_text(ACCOUNTS[0])
+    if above:
+        assert (
+            f"{whose} was paid for 2,760 stored_byte_hours of storage; its nodes are told to have given 2,600" in said
+        )
+    else:
+        assert "No account was paid for more than its nodes are told to have given; 1 were looked at." in said
+
+
+def test_an_epoch_in_which_accounts_are_paid_and_nothing_is_told_hides_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    opening, previous = b"", NONE
+    for number, gave in ((FIRST, 0), (FIRST + 1, 100), (FIRST + 2, 0)):
+        opening, previous = close_into(
+            tmp_path,
+            number,
+            day_of_storage(number, 100, gave),
+            opening,
+            previous,
+            meterings={"storage": StorageMetering()},
+        )
+    accounts = [run(tmp_path, capfd, "audit", str(FIRST + day))[1]["paid_use"] for day in range(3)]
+    assert accounts[:2] == [{"accounts": 0, "above": []}] * 2, "before use was told of by node nothing can be compared"
+    (above,) = accounts[2]["above"]
+    assert (above["paid"], above["used"]) == (2300, 200)
 
 
 def test_an_audit_finds_who_stood_for_a_gateway_that_ordered_beyond_its_limit(

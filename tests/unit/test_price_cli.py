@@ -170,3 +170,6 @@ def test_a_tariff_is_shown_and_set_in_what_people_speak_of_and_others_stay_as_th
     for word in ("stored_byte_hours", "stored_byte_hours=", "stored_byte_hours=-1", "egress_bytes=0.0000001"):
         assert main.run(["price", "tariff", "storage", word]) != 0
     assert len(client.asked) == 1
+    capfd.readouterr()
+    assert main.run(["price", "tariff", "stored_byte_hours=1.75"]) != 0
+    assert "fallow price tariff storage stored_byte_hours=1.75" in capfd.readouterr().err

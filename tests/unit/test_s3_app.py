@@ -306,3 +306,26 @@ async def test_too_many_headers_are_refused(desk: Desk) -> None:
 
     await desk.app(scope, never, send)
     assert sent[0]["status"] == 400
+
+
+async def test_a_retention_and_a_hold_that_are_said_at_once_both_hold(desk: Desk) -> None:
+    owner, until = MAIN.account, b"2999-01-01T00:00:00Z"
+    await desk.store.set_bucket(owner, BUCKET, versioning="enabled", lock=True, settings={})
+    retention = b"<Retention><Mode>COMPLIANCE</Mode><RetainUntilDate>" + until + b"</RetainUntilDate></Retention>"
+    hold = b"<LegalHold><Status>ON</Status></LegalHold>"
+
+    def saying(body: bytes, meanwhile: dict[str, Any]) -> Callable[[], Awaitable[dict[str, Any]]]:
+        async def receive() -> dict[str, Any]:
+            entry = await desk.store.entry(owner, BUCKET, "foo")
+            await desk.store.mark(owner, BUCKET, entry, **meanwhile)
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        return receive
+
+    said = saying(retention, {"hold": True})
+    assert await desk.ask("PUT", "/bucket/foo", said, length=len(retention), query=b"retention") == 200
+    assert (await desk.store.entry(owner, BUCKET, "foo")).lock.hold
+    said = saying(hold, {"retention": "compliance", "until_ms": 1 << 45})
+    assert await desk.ask("PUT", "/bucket/foo", said, length=len(hold), query=b"legal-hold") == 200
+    lock = (await desk.store.entry(owner, BUCKET, "foo")).lock
+    assert (lock.retention, lock.until_ms, lock.hold) == ("compliance", 1 << 45, True)

@@ -120,6 +120,7 @@ def test_uploads_are_given_up_by_their_prefix_and_age() -> None:
     assert is_left(rules, upload, due_ms(NOON, 2))
     assert not is_left([rule(prefix="other/", parts_days=2)], upload, due_ms(NOON, 9))
     assert not is_left([rule(days=1)], upload, due_ms(NOON, 9))
+    assert not is_left([rule(parts_days=2, tags={"a": "b"})], upload, due_ms(NOON, 9))
 
 
 def test_the_first_of_several_rules_names_the_time() -> None:

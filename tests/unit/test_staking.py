@@ -137,8 +137,8 @@ def test_an_operator_says_what_he_keeps_with_his_key(typing: Typing) -> None:
     assert (said.account, signer_of(take_text(NET, me, 175_000, said.at_ms), bytes.fromhex(said.signature[2:]))) == (
         address_text(me), me,
     )  # fmt: skip
-    for wrong in ("101", "-1", "much", "0.00001"):
-        assert "stake.percent" in typing.say("stake", "take", wrong)[2]
+    for wrong in ("101", "-1", "much", "0.00001", "nan"):
+        assert "cli.number" in typing.say("stake", "take", wrong)[2]
 
 
 def test_tokens_are_burned_for_credits_once(typing: Typing) -> None:

@@ -285,8 +285,11 @@ async def test_versions_markers_and_marks() -> None:
             (gone[0].version, True, True),
             (second.version, False, False),
         ]
-        marked = await store.mark(ACCOUNT, "bucket", second, marks=Marks(tags={"a": "b"}), lock=Lock("governance", 5))
-        assert (marked.marks.tags, marked.lock) == ({"a": "b"}, Lock("governance", 5))
+        await store.mark(ACCOUNT, "bucket", second, hold=True)
+        marked = await store.mark(
+            ACCOUNT, "bucket", second, marks=Marks(tags={"a": "b"}), retention="governance", until_ms=5
+        )
+        assert (marked.marks.tags, marked.lock) == ({"a": "b"}, Lock("governance", 5, hold=True))
         assert await get(world, await store.entry(ACCOUNT, "bucket", "k", second.version)) == b"two"
         with pytest.raises(NotFound):
             await store.entry(ACCOUNT, "bucket", "k", "no hex")

@@ -12,6 +12,7 @@ import pytest
 from bench import durability
 from bench._churn import Churning, Troubles, losses_of_one
 from fallow.cli.storage_profiles import profiles
+from fallow.verticals.storage.control.choosing import enough_of
 from fallow.verticals.storage.core.durability import (
     Churn,
     annual_loss,
@@ -40,6 +41,14 @@ def test_loss_is_the_sum_over_all_ways_to_lose_too_many() -> None:
 def test_profiles_keep_what_their_page_says(profile: Profile, of_one_day: float, of_a_week: float) -> None:
     for delay_days, expected in ((1.0, of_one_day), (7.0, of_a_week)):
         assert round(nines(profile.annual_loss(monthly(0.1, delay_days))), 1) == expected
+
+
+def test_what_is_stored_with_no_more_than_enough_pieces_is_lost_up_to_twice_as_likely() -> None:
+    assert [enough_of(profile) for profile in (LAB, SMALL, WIDE)] == [7, 19, 55]
+    for profile, delay_days in itertools.product(PROFILES.values(), (1.0, 7.0)):
+        churn = monthly(0.1, delay_days)
+        least = annual_loss(profile.needed, profile.repair, enough_of(profile), churn)
+        assert 1.0 < least / profile.annual_loss(churn) <= 2.0
 
 
 def test_profiles_can_be_repaired() -> None:

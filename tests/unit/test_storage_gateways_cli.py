@@ -67,6 +67,9 @@ def test_a_word_that_was_signed_here_is_taken_for_this_gateway(
     assert read_vouch(json.loads(capsys.readouterr().out)["word"], NET, KEY).owner == owner
     assert main.run(["storage", "vouch", "KEY", "--key", str(tmp_path / "key")]) != 0
     assert "fallow storage gateways" in capsys.readouterr().err
+    assert main.run([*asked[:4], "0d", *asked[5:]]) == 2
+    said = capsys.readouterr()
+    assert (said.out, "[gateway.valid]" in said.err) == ("", True)
 
 
 def test_everybody_sees_whose_stake_stands_for_a_gateway_and_where_nobodys_does(

@@ -75,6 +75,7 @@ def test_an_end_that_no_calendar_has_is_shown_as_its_last_day(capsys: pytest.Cap
         (["share", "fallow://in/x/"], "storage.place"),
         (["mb", "in"], "storage.place"),
         (["share", "fallow://photos/", "--until", "2001-01-01", "--from", "2002-01-01"], "storage.grant_empty"),
+        (["share", "fallow://photos/", "--until", "2001-01-01"], "storage.grant_empty"),
         (["share", "fallow://photos/", "--until", "soon"], "cli.duration"),
         (["share", "fallow://photos/", "--grant", "/no/such/file"], "storage.grant_text"),
         (["grant", "fgrant_AAAA"], "storage.grant_text"),

@@ -99,6 +99,8 @@ def test_a_bill_is_shown_with_what_others_ask_and_its_days_to_programs(
     assert [asked.after for asked in client.asked] == [0, USAGE_BUCKETS_MAX]
     told = msgspec.json.decode(capsys.readouterr().out)
     assert (len(told["days"]), told["cost_microusd"]) == (USAGE_BUCKETS_MAX + 2, client.bill.cost_microusd)
+    usage(since="99999d", json=True)
+    assert msgspec.json.decode(capsys.readouterr().out)["from_day"] == "1970-01-01"
     usage(since="90d")
     shown = capsys.readouterr().out
     assert "(dropped, 1)" in shown

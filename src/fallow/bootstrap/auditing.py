@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fallow.bootstrap.plugins import load_limits_made, load_meterings
-from fallow.bootstrap.recounting import recount
+from fallow.bootstrap.recounting import paid_use, recount
 from fallow.domain.epochs.closing import closer
 from fallow.domain.epochs.core import Epoch
 from fallow.domain.epochs.folding import Folded, fold
@@ -15,6 +15,7 @@ from fallow.domain.epochs.judging import Before, judge
 from fallow.domain.epochs.lines import LINES, Line, read_lines
 from fallow.domain.epochs.manifest import checked
 from fallow.domain.epochs.offences import Offence, of_gateways
+from fallow.domain.epochs.paid_use import PaidUse
 from fallow.domain.epochs.reading import Filed, filed_records, records_of_kind
 from fallow.domain.epochs.redirecting import paid_instead
 from fallow.domain.epochs.rules import Rules, pinned_rules, rules_of
@@ -55,11 +56,13 @@ class Otherwise(NamedTuple):
 class Audited(NamedTuple):
     """An epoch that is what its records give, what of its sums could be added up again, and what costs stake.
 
-    That are the offences of `gateways`, which convict by the signatures in their records.
+    That are the offences of `gateways`, which convict by the signatures in their records. `paid` says who was paid for
+    more than his nodes gave, which convicts nobody.
     """
 
     statement: Statement
     recounts: Recounts
+    paid: PaidUse
     gateways: list[Offence]
 
 
@@ -84,6 +87,7 @@ def audit(folder: Path, number: int, network_key: bytes) -> Audited:
     return Audited(
         said,
         recount(folder, number, network_key),
+        paid_use(folder, number, network_key),
         of_gateways(overstated, said.net, network_key, load_limits_made()),
     )
 

@@ -139,9 +139,11 @@ def backups_in(folder: Path | None, settings: Settings) -> Backups:
     Raises:
         InvalidInput: there are none (`backup.folder`).
     """
+    hint = "Name the folder that the setting backup_folder named: --from FOLDER"
+    if folder is None and not settings.backup_folder:
+        raise InvalidInput("backup.folder", "The setting backup_folder names no folder: nothing is backed up.", hint)
     found = Backups((folder or Path(settings.backup_folder)).absolute())
     if not found.base.is_dir():
-        hint = "Name the folder that the setting backup_folder named: --from FOLDER"
         raise InvalidInput("backup.folder", f"{found.folder} has no backups.", hint)
     return found
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from itertools import dropwhile
 from pathlib import Path
 from typing import Final
 
 from fallow.bootstrap.plugins import load_verticals
-from fallow.domain.epochs.reading import Filed, filed_records
+from fallow.domain.epochs.paid_use import KINDS, Comparison, PaidUse
+from fallow.domain.epochs.reading import Filed, filed_records, records_of_kind
 from fallow.domain.epochs.statement import NONE, Statement
 from fallow.domain.epochs.sums import Recounts, check_sums, has_sums, taken
 from fallow.sdk.epochs import is_whole, read_epoch, read_file
@@ -39,6 +42,25 @@ def recount(folder: Path, number: int, network_key: bytes) -> Recounts:
     return check_sums(
         number, (each for filed in _records(folder, number, network_key) for each in taken(recounts, filed))
     )
+
+
+def paid_use(folder: Path, number: int, network_key: bytes) -> PaidUse:
+    """Hold what accounts were paid for against what is told of their nodes, over this epoch and those before it.
+
+    These lie in the folder, and begin with the first one that tells of use: what was paid for in that one does not
+    count, since it may have been used before.
+    """
+    _, said, _ = read_epoch(folder, number, network_key)
+    read = [read_epoch(folder, one.epoch, network_key) for one in (said, *_before(folder, said, network_key))]
+    epochs = list(dropwhile(lambda one: not has_sums(one[2]), reversed(read)))
+    if not epochs:
+        return PaidUse(0, [])
+    comparison = Comparison(network_key, epochs[0][1].until_ms, said.until_ms)
+    for _, each, manifest in epochs:
+        for kind in KINDS:
+            for filed in records_of_kind(manifest, partial(read_file, folder, each.epoch), kind):
+                comparison.take(filed)
+    return comparison.found()
 
 
 def _before(folder: Path, said: Statement, network_key: bytes) -> Iterator[Statement]:

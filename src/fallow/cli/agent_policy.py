@@ -34,6 +34,7 @@ app.command(show, name="show")
 @app.command(name="set")
 def set_(
     settings: Annotated[list[str], Parameter(help="KEY=VALUE; several values parted by `;`, KEY= for the default.")],
+    /,
     *,
     home: Home = DEFAULT_HOME,
     json: Json = False,

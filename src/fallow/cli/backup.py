@@ -43,11 +43,15 @@ def restore(
     ] = None,
     folder: From = None,
     data: Data = None,
+    json: Json = False,
 ) -> None:
     """Put the database back to a time. The network must not run. What was there stays beside it."""
     from fallow.bootstrap.backing_up import restore_network  # noqa: PLC0415 - as above
 
     found = asyncio.run(restore_network(_place(data), os.environ, folder, _time(to) if to else None))
+    if json:
+        show_json({"until": _text(found.until) if found.until else "", "before": str(found.before or "")})
+        return
     tell(f"Restored. The last change in it is of {_text(found.until)} UTC." if found.until else "Restored.")
     if found.before:
         tell(f"What was there before is in {found.before}: delete it once all is well.")

@@ -28,7 +28,7 @@ WORDS = {
 
 
 def bill(
-    job_id: str | None = None,
+    job_id: Annotated[str | None, Parameter(help="This job alone, whenever it was ordered.")] = None,
     /,
     *,
     since: Annotated[str, Parameter(help="Jobs ordered in this time until now: 12h, 30d.")] = "30d",

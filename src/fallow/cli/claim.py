@@ -55,7 +55,7 @@ def claim(
     to: Annotated[str, Parameter(help="Have it paid to this address instead.")] = "",
     account: Annotated[
         list[str] | None,
-        Parameter(help="Look at, or claim for, these accounts instead; they are paid, whoever sends it."),
+        Parameter(negative="", help="Look at, or claim for, these accounts instead; they are paid, whoever sends it."),
     ] = None,
     kept: Annotated[
         bool,

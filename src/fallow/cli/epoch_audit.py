@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from fallow.cli import profiles
 from fallow.cli.epoch_advice import advice_of
-from fallow.cli.epoch_lines import line_view, record_view, say_line, say_totals, totals_view
+from fallow.cli.epoch_lines import line_view, record_view, say_line, say_paid, say_totals, totals_view
 from fallow.cli.show import Json, say, show_json, table
 from fallow.cli.units import percent, tokens
 from fallow.domain.epochs.statement import NONE
@@ -36,19 +36,28 @@ def audit(
     """Compute an epoch again from its files alone, and compare every bit with what its statement says.
 
     Nothing of the network is needed but the files of this epoch and of the one before, and its public key. What nodes
-    served is added up again from the orders that they handed in, as far as these lie in the folder.
+    served is added up again from the orders that they handed in, and what accounts were paid for is held against it, as
+    far as epochs lie in the folder.
     """
     from fallow.bootstrap.auditing import audit as run_audit  # noqa: PLC0415 - heavy, and not for the help
     from fallow.domain.epochs.offences import SHARES_PPM  # noqa: PLC0415 - not installed with every part
 
     place = there(number, url, ca, into, key, sums=True)
-    said, recounts, gateways = run_audit(place.folder, number, place.key)
+    said, recounts, paid, gateways = run_audit(place.folder, number, place.key)
     if json:
         offences = [
             {"operator": address_text(one.operator), "reason": one.reason, "evidence": one.evidence.hex()}
             for one in gateways
         ]
-        show_json({**totals_view(said), "sums": recounts._asdict(), "gateways": offences})
+        ahead = [{**one._asdict(), "account": address_text(one.account)} for one in paid.above]
+        show_json(
+            {
+                **totals_view(said),
+                "sums": recounts._asdict(),
+                "paid_use": {"accounts": paid.accounts, "above": ahead},
+                "gateways": offences,
+            }
+        )
         return
     say(f"Epoch {number} is what its records give: every file, sum and hash of its statement was computed again.")
     say(f"Root 0x{said.root.hex()} over {said.leaf_count} leaves; the closing state is {said.closing.hex()[:16]}.")
@@ -57,6 +66,7 @@ def audit(
         say(f"{recounts.right:,} sums of what nodes served are what the orders make that they handed in.")
     if recounts.unsure:
         say(f"{recounts.unsure:,} sums have orders in earlier epochs: have those in {into}, too, to add them up again.")
+    say_paid(paid)
     for one in gateways:
         share = percent(SHARES_PPM[one.reason])
         say(f"{address_text(one.operator)} stood for a gateway that ordered beyond its limit: {share} of his pool.")

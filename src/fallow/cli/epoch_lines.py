@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from fallow.domain.epochs.lines import Kept, Line
+    from fallow.domain.epochs.paid_use import PaidUse
     from fallow.domain.epochs.reading import Filed
     from fallow.domain.epochs.statement import Statement
     from fallow.domain.records import Record
@@ -56,6 +57,19 @@ def say_totals(said: Statement) -> None:
     ]
     table(["CREDITS", ">PROVIDERS", ">FEE", ">RESERVE", ">MADE GOOD"], rows, empty="Nothing was bought.")
     say_network(network_line(said.totals))
+
+
+def say_paid(paid: PaidUse) -> None:
+    """Say who was paid for more than his nodes are told to have been used for; nothing where nobody was looked at."""
+    if paid.accounts and not paid.above:
+        say(f"No account was paid for more than its nodes are told to have given; {paid.accounts:,} were looked at.")
+    for one in paid.above:
+        say(
+            f"{address_text(one.account)} was paid for {one.paid:,} {one.meter} of {one.vertical}; "
+            f"its nodes are told to have given {one.used:,}."
+        )
+    if paid.above:
+        say("Bills that waited, or use that was told of late, explain that; or a lie. More epochs in the folder tell.")
 
 
 def say_network(line: NetworkLineView) -> None:

@@ -24,7 +24,9 @@ BAR, BARS_MAX = 48, 20
 PLOTTED_MAX = 50
 """Nodes in a plot: those that gain or lose most."""
 
-Set = Annotated[list[str] | None, Parameter(name="--set", help="NAME=VALUE of a rule, as often as you like.")]
+Set = Annotated[
+    list[str] | None, Parameter(name="--set", negative="", help="NAME=VALUE of a rule, as often as you like.")
+]
 Model = Annotated[str, Parameter(help="A token model, or a TOML file with one, as the setting `rewards` takes it.")]
 Plot = Annotated[Path | None, Parameter(help="File (SVG) to draw it into.")]
 

@@ -62,7 +62,14 @@ def status(job_id: str, /, *, json: Json = False) -> None:
 
 
 @app.command
-def items(job_id: str, /, *, after: int = -1, limit: int = 200, json: Json = False) -> None:
+def items(
+    job_id: str,
+    /,
+    *,
+    after: Annotated[int, Parameter(help="Only items above this number.")] = -1,
+    limit: Annotated[int, Parameter(help="How many at most.")] = 200,
+    json: Json = False,
+) -> None:
     """List a job's items and the hashes of their results."""
     with profiles.connect() as client:
         found = client.items(job_id, after=after, limit=limit)

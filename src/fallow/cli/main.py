@@ -41,13 +41,18 @@ COMMANDS = (
     Entry("subscription", "fallow.cli.subscription:app", "Use shared services by the meter.", OWN),
     Entry("nodes", "fallow.cli.account:nodes", "List the machines of the network.", BUY),
     Entry("balance", "fallow.cli.account:balance", "Show your credits.", OWN),
-    Entry("account", "fallow.cli.account_key:app", "Keep your account's key yourself, take nodes as your own.", OWN),
+    Entry(
+        "account",
+        "fallow.cli.account_key:app",
+        "Your account's key and nodes, where its earnings go, its alerts and budget.",
+        OWN,
+    ),
     Entry("wallet", "fallow.cli.wallet:app", "Your account on the network's chain.", OWN),
     Entry("claim", "fallow.cli.claim:claim", "Show what you are owed on the chain, and claim it.", OWN),
     Entry("bill", "fallow.cli.bill:bill", "Show what jobs cost, and what they would cost elsewhere.", OWN),
     Entry("statement", "fallow.cli.bill:statement", "List what came in and what was paid.", OWN),
     Entry("agent", "fallow.cli.agent:app", "Offer this machine.", PROVIDE),
-    Entry("price", "fallow.cli.price:app", "Show or report the token's price.", OPERATE),
+    Entry("price", "fallow.cli.price:app", "The token's price, the network's fee, and prices by the meter.", OPERATE),
     Entry("up", "fallow.cli.up:app", "Start a network.", OPERATE),
     Entry("serve", "fallow.cli.serve:app", "Run parts of a network.", OPERATE),
     Entry("backup", "fallow.cli.backup:app", "Show a network's backups, or go back to one.", OPERATE),
@@ -88,7 +93,9 @@ def build() -> App:
 def run(tokens: Sequence[str]) -> int:
     """Run one command line and return its exit code. Errors become a sentence and a hint."""
     try:
-        code = build()(list(tokens), exit_on_error=False, print_error=True)
+        app = build()
+        _say_all(app, tokens)
+        code = app(list(tokens), exit_on_error=False, print_error=True)
     except CycloptsError:
         return USAGE_EXIT
     except errors.FallowError as error:
@@ -104,6 +111,13 @@ def run(tokens: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED_EXIT
     return code if isinstance(code, int) else 0
+
+
+def _say_all(app: App, tokens: Sequence[str]) -> None:
+    """Let the command that is typed say all that its function does: a line of it stands for it in lists alone."""
+    for command in app.parse_commands(list(tokens))[1]:
+        if command.default_command is not None and all(name.startswith("-") for name in command):
+            command.help = command.default_command.__doc__
 
 
 def main() -> None:

@@ -107,7 +107,9 @@ def tariff(
             said = _tariff(view, vertical, prices)
             view = client.set_tariff(vertical, said, from_ms=moment(from_) if from_ else None)
         elif vertical or from_:
-            raise InvalidInput("price.tariff", "No price is named.", "For example: stored_byte_hours=1.75")
+            raise InvalidInput(
+                "price.tariff", "No price is named.", "For example: fallow price tariff storage stored_byte_hours=1.75"
+            )
         _show_tariffs(view, as_json=json)
 
 

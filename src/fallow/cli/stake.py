@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from cyclopts import App, Parameter
@@ -12,14 +11,13 @@ from cyclopts import App, Parameter
 from fallow.cli import profiles
 from fallow.cli.account_key import KeyFile, default_file
 from fallow.cli.show import Json, say, show_json, table, tell
-from fallow.cli.units import token_units, tokens, when
+from fallow.cli.units import ppm, token_units, tokens, when
 from fallow.cli.wallet import with_wallet
 from fallow.domain.calls.tokens import SetTake
 from fallow.domain.chain_facts import TOKENS_MIN
-from fallow.domain.errors import InvalidInput
 from fallow.domain.identity import address, address_text
 from fallow.domain.sending import Done
-from fallow.domain.stake_facts import TAKE_ALL_PPM, take_text
+from fallow.domain.stake_facts import take_text
 from fallow.sdk.accounts import new_id
 
 if TYPE_CHECKING:
@@ -89,13 +87,13 @@ def take(percent: str, /, *, key: KeyFile = None, json: Json = False) -> None:
     """Say as an operator what you keep of what others' stake with you earns, in percent. Until you do, you keep all."""
     from fallow.bootstrap.account_key import account_signer, signed_text  # noqa: PLC0415 - not installed with every part
 
-    path, ppm = key or default_file(), _ppm(percent)
+    path, take_ppm = key or default_file(), ppm(percent, "a share")
     account, now = account_signer(path).address, int(datetime.now(UTC).timestamp() * 1000)
     with profiles.connect() as client:
-        signature = "0x" + signed_text(path, take_text(client.network().net, account, ppm, now)).hex()
-        client.set_take(SetTake(account=address_text(account), take_ppm=ppm, at_ms=now, signature=signature))
+        signature = "0x" + signed_text(path, take_text(client.network().net, account, take_ppm, now)).hex()
+        client.set_take(SetTake(account=address_text(account), take_ppm=take_ppm, at_ms=now, signature=signature))
     if json:
-        show_json({"account": address_text(account), "take_ppm": ppm})
+        show_json({"account": address_text(account), "take_ppm": take_ppm})
     else:
         say(f"From the next epoch on {address_text(account)} keeps {percent} % of what others' stake earns.")
 
@@ -129,13 +127,3 @@ def _say(operator: str, id_: str, done: Done, said: str, *, as_json: bool) -> No
         show_json({"id": id_, "operator": operator, "transaction": transaction})
     else:
         say(said)
-
-
-def _ppm(percent: str) -> int:
-    try:
-        ppm = Decimal(percent) * (TAKE_ALL_PPM // 100)
-    except InvalidOperation as error:
-        raise InvalidInput("stake.percent", f"{percent!r} is no number of percent.") from error
-    if not 0 <= ppm <= TAKE_ALL_PPM or ppm != int(ppm):
-        raise InvalidInput("stake.percent", f"{percent} is not from 0 to 100 percent, in steps of 0.0001.")
-    return int(ppm)

@@ -107,12 +107,13 @@ def mb(
 
 
 @app.command
-def rb(bucket: str, /) -> None:
+def rb(bucket: str, /, *, json: Json = False) -> None:
     """Drop a bucket that is empty."""
     from fallow.cli import storage_files as files  # noqa: PLC0415 - heavy, and not needed for the help
 
     name = remote(bucket).bucket
     files.run(lambda own: own.store.drop_bucket(own.account, name))
+    show_json({"bucket": name}) if json else say(f"The bucket {name} is dropped.")
 
 
 @app.command

@@ -25,8 +25,9 @@ def check(
     repair: Annotated[
         bool,
         Parameter(
+            negative="",
             help="Put pieces that no segment knows into their node's trash, which keeps them for 7 days, and take what"
-            " segments name out of it."
+            " segments name out of it.",
         ),
     ] = False,
     json: Json = False,

@@ -65,6 +65,8 @@ def vouch(
     from fallow.domain.vouching import vouch_text  # noqa: PLC0415 - the same
 
     path, of, ms = key or default_file(), _key(gateway), seconds(valid) * MS
+    if not ms:
+        raise InvalidInput("gateway.valid", "A word that holds for no time stands for nothing.", "Write --valid 90d.")
     owner, now = account_signer(path).address, int(datetime.now(UTC).timestamp() * MS)
     with profiles.connect() as client:
         net = client.network().net

@@ -66,7 +66,7 @@ def grant_command(grant: GrantOption, /, *, json: Json = False) -> None:
     _show(given, as_json=json, is_new=False)
 
 
-def revoke(grant: str, /) -> None:
+def revoke(grant: str, /, *, json: Json = False) -> None:
     """End a grant of yours, by its id or itself, and all that others made of it."""
     is_text = grant.startswith(PREFIX) or Path(grant).is_file()
     given = load_grant(grant) if is_text else None
@@ -74,7 +74,7 @@ def revoke(grant: str, /) -> None:
     call = RevokeGrant(account="", grant=id_)
     with profiles.connect() as client:
         client.ask_vertical("storage", call.name, msgspec.msgpack.encode(call), again=True)
-    say(f"The grant {id_.hex()} is revoked.")
+    show_json({"revoked": id_.hex()}) if json else say(f"The grant {id_.hex()} is revoked.")
 
 
 def _limits(allow: str, from_: str, until: str, *, one: bool) -> Limits:
@@ -82,10 +82,16 @@ def _limits(allow: str, from_: str, until: str, *, one: bool) -> Limits:
 
     words = [word.strip() for word in allow.split(",") if word.strip()]
     if wrong := [word for word in words if word not in OPERATIONS]:
-        raise InvalidInput("storage.grant_allow", f"A grant cannot allow to {wrong[0]!r}.", f"Of {OPERATIONS}.")
+        raise InvalidInput(
+            "storage.grant_allow", f"A grant cannot allow to {wrong[0]!r}.", f"It may {', '.join(OPERATIONS)}."
+        )
     wanted = [operation for operation in OPERATIONS if operation in words]
     default = [operation for operation in READING if not (one and operation == "list")]
-    return Limits(wanted or default, _moment(from_) or 0, _moment(until))
+    until_ms, now_ms = _moment(until), int(datetime.now(UTC).timestamp() * 1000)
+    if until_ms is not None and until_ms <= now_ms:
+        hint = "Say how long from now, as 24h, or a date that is still to come (UTC)."
+        raise InvalidInput("storage.grant_empty", f"A grant until {until!r} is over by now.", hint)
+    return Limits(wanted or default, _moment(from_) or 0, until_ms)
 
 
 def _moment(text: str) -> int | None:

@@ -41,7 +41,7 @@ def usage(
     You pay for the bytes of pieces on nodes: payload with the parity that keeps it when nodes leave.
     """
     now_s = int(datetime.now(UTC).timestamp())
-    from_day, to_day = (now_s - seconds(since)) // DAY_S, now_s // DAY_S
+    from_day, to_day = max(0, now_s - seconds(since)) // DAY_S, now_s // DAY_S
     with profiles.connect() as client:
         found = _bill(client, from_day, to_day)
         if json:

@@ -59,6 +59,7 @@ def use(
     /,
     *,
     rpc: Annotated[str, Parameter(help="Where you ask it (JSON-RPC); without it, where the network says.")] = "",
+    json: Json = False,
 ) -> None:
     """Let this wallet sign for a chain of others, which the network settles on.
 
@@ -66,7 +67,7 @@ def use(
     """
     profile = profiles.load({**os.environ, "FALLOW_WALLET_CHAIN": "", "FALLOW_WALLET_RPC": ""})
     profiles.save(profile._replace(chain=str(chain), rpc=rpc), profiles.profile_path())
-    say(f"The wallet signs for chain {chain}, too.")
+    show_json({"chain_id": chain, "rpc": rpc}) if json else say(f"The wallet signs for chain {chain}, too.")
 
 
 @app.command

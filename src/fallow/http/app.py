@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from litestar import Litestar, Router
 from litestar.datastructures import MutableScopeHeaders, State
 from litestar.di import Provide
+from litestar.exceptions import NotFoundException
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
@@ -126,7 +127,7 @@ def create_app(
             "by": Provide(provide_person, sync_to_thread=False),
         },
         state=State({"gateway": gateway}),
-        exception_handlers=HANDLERS,
+        exception_handlers={**HANDLERS, NotFoundException: console.no_such_page},
         request_max_body_size=limits.json_bytes_max,
         before_request=refuse_unknown_query,
         before_send=[_harden],

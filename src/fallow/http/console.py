@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from litestar import Request, Response, get
+from litestar.exceptions import NotFoundException
 from litestar.params import PathParameter
 
 import fallow
 from fallow.domain.errors import NotFound
 from fallow.http.auth import anyone
 from fallow.http.epochs import FOR_EVER
+from fallow.http.errors import on_http_error
+from fallow.http.gateway import Gateway
 from fallow.http.links import gateway_url
 from fallow.http.params import Parts
 from fallow.http.shared import has
@@ -48,6 +51,9 @@ PAGES = (
     "/operate/{page:str}",
 )
 """What has an address of its own. One program shows all of them."""
+
+PROGRAMS = ("/v1/", "/schema/", "/install/", "/assets/")
+"""Below these only programs ask: what is not there is told to them, whatever they take."""
 
 MEDIA_TYPES = {
     ".css": "text/css",
@@ -109,15 +115,16 @@ async def _any_query(_: Request[Any, Any, Any]) -> None:
 @get(list(PAGES), guards=[anyone], include_in_schema=False, before_request=_any_query)
 async def page(gateway: Parts, request: Request[Any, Any, Any]) -> Response[bytes]:
     """Show the console."""
-    network, host = gateway.network, request.headers.get("Host", "")
-    gateways = [gateway_url(network, role, host) for role in network.gateways]
-    headers = {
-        "Cache-Control": "no-cache",
-        "Content-Security-Policy": policy(request.query_params.get(RPC, ""), gateways),
-        "Cross-Origin-Opener-Policy": "same-origin",
-        "Referrer-Policy": "no-referrer",
-    }
-    return _sent(request, built()[PAGE], headers)
+    return _sent(request, built()[PAGE], _headers(gateway, request))
+
+
+def no_such_page(request: Request[Any, Any, Any], error: NotFoundException) -> Response[Any]:
+    """Show the console, which says that there is no such page, to who typed an address; programs are told as ever."""
+    typed = request.method == "GET" and "text/html" in request.headers.get("Accept", "")
+    if not typed or f"{request.url.path}/".startswith(PROGRAMS):
+        return on_http_error(request, error)
+    headers = _headers(request.app.state.gateway, request) | {"Vary": "Accept"}
+    return Response(built()[PAGE].data, status_code=404, headers=headers, media_type=MEDIA_TYPES[".html"])
 
 
 @get("/assets/{name:str}", guards=[anyone], include_in_schema=False)
@@ -127,6 +134,18 @@ async def asset(request: Request[Any, Any, Any], name: AssetName) -> Response[by
     if found is None:
         raise NotFound("console.no_such_file", f"The console has no file {name}.", "Load the page again.")
     return _sent(request, found, {"Cache-Control": FOR_EVER})
+
+
+def _headers(gateway: Gateway, request: Request[Any, Any, Any]) -> dict[str, str]:
+    """Those of a page."""
+    network, host = gateway.network, request.headers.get("Host", "")
+    gateways = [gateway_url(network, role, host) for role in network.gateways]
+    return {
+        "Cache-Control": "no-cache",
+        "Content-Security-Policy": policy(request.query_params.get(RPC, ""), gateways),
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Referrer-Policy": "no-referrer",
+    }
 
 
 def _sent(request: Request[Any, Any, Any], file: Asset, headers: Mapping[str, str]) -> Response[bytes]:

@@ -1,10 +1,13 @@
 /** Which page is shown: the address decides. */
 
-let path = $state(location.pathname);
+/** A slash at its end, as some type it, is no other page. */
+const here = (): string => location.pathname.replace(/\/+$/, "") || "/";
+
+let path = $state(here());
 let query = $state.raw(new URLSearchParams(location.search));
 
 function look(): void {
-  path = location.pathname;
+  path = here();
   query = new URLSearchParams(location.search);
 }
 

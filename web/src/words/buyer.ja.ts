@@ -63,7 +63,7 @@ export const buyerJa: typeof buyerEn = {
     "program.time": "プログラムが制限時間を超えました。時間を増やして注文し直してください。",
     "program.memory": "プログラムが注文した以上のメモリを必要としました。増やして注文し直してください。",
     "program.output": "プログラムの出力がディスクに入りきりません。増やして注文し直してください。",
-    "program.fuel": "プログラムが許された手数を超えました。",
+    "program.fuel": "プログラムが許されたステップ数を超えました。",
     "program.trap": "WebAssembly で許されない操作のため、プログラムが中断しました。",
     "program.invalid": "機器が実行できるプログラムではありません。",
     "program.inputs_too_large": "入力が注文したディスクに入りません。増やして注文し直してください。",

@@ -133,7 +133,7 @@ export const providerJa: typeof providerEn = {
   calculator: "電気代に見合うか",
   calculatorPrice: (price, machines) => `現在の ${machines} 台の半数は、1 コア時間を ${price} 以下で提供しています。`,
   calculatorNoPrice: "現在、価格を示している機器はありません。価格と割合は例です。",
-  calculatorSold: (share) => `現在、全コアの ${share} が販売されています。`,
+  calculatorSold: (share) => `現在、全コアの ${share} が販売済みです。`,
   calcPrice: "1 コア時間の価格（USD）",
   calcBusy: "販売される時間の割合（%）",
   calcFee: "ネットワークの手数料（%）",

@@ -42,7 +42,7 @@ from fallow.verticals.storage.client.store import (
     Marks,
 )
 from fallow.verticals.storage.client.uploads import Uploads
-from fallow.verticals.storage.core.calls.base import PAGE_MAX
+from fallow.verticals.storage.core.calls.base import PAGE_MAX, Retention
 from fallow.verticals.storage.core.calls.buckets import GetBucket
 from fallow.verticals.storage.core.calls.objects import (
     INLINE_BYTES_MAX,
@@ -147,7 +147,9 @@ class ObjectStore(Buckets, Uploads):
         entry: Entry,
         *,
         marks: Marks | None = None,
-        lock: Lock | None = None,
+        retention: Retention | None = None,
+        until_ms: int = 0,
+        hold: bool | None = None,
         bypass: bool = False,
     ) -> Entry:
         """See `Store`."""
@@ -160,9 +162,9 @@ class ObjectStore(Buckets, Uploads):
                 version=b"" if entry.version == NULL else version_id(entry.version),
                 null=entry.version == NULL,
                 tags=None if marks is None else name.seal(MARKS, marks),
-                retention=None if lock is None else lock.retention,
-                until_ms=0 if lock is None else lock.until_ms,
-                hold=None if lock is None else lock.hold,
+                retention=retention,
+                until_ms=until_ms,
+                hold=hold,
                 bypass=bypass,
             )
         )

@@ -201,10 +201,12 @@ class Store(Protocol):
         entry: Entry,
         *,
         marks: Marks | None = None,
-        lock: Lock | None = None,
+        retention: Retention | None = None,
+        until_ms: int = 0,
+        hold: bool | None = None,
         bypass: bool = False,
     ) -> Entry:
-        """Change tags, retention, hold; see `SetObject`."""
+        """Change tags, retention, hold, each by itself; see `SetObject`."""
         ...
 
     async def delete(

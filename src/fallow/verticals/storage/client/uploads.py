@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -20,6 +21,7 @@ from fallow.verticals.storage.client.ground import (
     name_text,
     version_id,
 )
+from fallow.verticals.storage.client.keys import Keys
 from fallow.verticals.storage.client.sending import Spot
 from fallow.verticals.storage.client.store import ALWAYS, NO_LOCK, Begun, Body, Entry, Finish, Head, Lock, Marks
 from fallow.verticals.storage.core.calls.base import PAGE_MAX
@@ -166,7 +168,7 @@ class Uploads(Ground):
         limit: int = PAGE_MAX,
     ) -> list[Begun]:
         """See `Store`."""
-        keys, found = self._keys(account, bucket), list[Upload]()
+        keys, found = self._keys(account, bucket), list[Begun]()
         sealed_prefix = keys.seal_name(name_bytes(prefix)[:NAME_BYTES_MAX])
         sealed_after = keys.seal_name(name_bytes(after)[:NAME_BYTES_MAX])
         after_stream = _stream(after_upload) if after_upload else b""
@@ -182,14 +184,11 @@ class Uploads(Ground):
                     limit=size,
                 )
             )
-            found += page
+            found += _readable(keys, page)
             if len(page) < size:
                 break
             sealed_after, after_stream = page[-1].object, page[-1].stream
-        names = keys.open_each([upload.object for upload in found])
-        lines = [(upload, name) for upload, name in zip(found, names, strict=True) if name is not None]
-        read = [_readable(upload, Name(keys, name_text(name))) for upload, name in lines]
-        return [one for one in read if one is not None]
+        return found
 
 
 def _stream(upload: str) -> bytes:
@@ -199,12 +198,13 @@ def _stream(upload: str) -> bytes:
         raise NotFound("storage.no_upload", "There is no such upload.") from error
 
 
-def _readable(upload: Upload, name: Name) -> Begun | None:
-    """Open an upload for a list, which leaves out what its owner's clients did not write."""
-    try:
-        return _begun(upload, name)
-    except InvalidInput:
-        return None
+def _readable(keys: Keys, uploads: Sequence[Upload]) -> Iterator[Begun]:
+    """Open uploads for a list, which leaves out what their owner's clients did not write."""
+    names = keys.open_each([upload.object for upload in uploads])
+    for upload, name in zip(uploads, names, strict=True):
+        if name is not None:
+            with suppress(InvalidInput):
+                yield _begun(upload, Name(keys, name_text(name)))
 
 
 def _begun(upload: Upload, name: Name) -> Begun:

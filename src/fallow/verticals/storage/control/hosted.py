@@ -26,6 +26,9 @@ COUNTS_MS: Final = 3_600_000
 """How long it counts while the chain is away. Stake is at hand for days after its holder began to take it out."""
 STAKED: Final = "fallow_storage_gateway_staked_tokens"
 NOBODY: Final = "nobody"
+_FIRST: Final = """
+INSERT INTO storage.overstated (serial) SELECT unnest($1::bytea[]) ON CONFLICT DO NOTHING RETURNING serial
+"""
 HINT: Final = "Tell the operator. Until then your own machine does the same: fallow s3 serve"
 
 
@@ -113,17 +116,22 @@ class HostedGateways:
         )
 
     async def convict(self, tx: Transaction, overstated: list[Overstated]) -> None:
-        """Have it recorded where they ordered beyond a limit that somebody stands for."""
+        """Have it recorded where they ordered beyond a limit that somebody stands for.
+
+        Once a limit: nodes may hand the same order in again and again, or a larger one under the same limit.
+        """
         vouched, now = self._hosted.vouched, self._clock.now_ms()
         if vouched is None:
             return
         said = msgspec.structs.asdict(vouched)
-        shown = [
-            Decision(now, GatewayOverstated(**said, limit=one.sealed, order=one.order))
+        shown = {
+            one.limit.serial: Decision(now, GatewayOverstated(**said, limit=one.sealed, order=one.order))
             for one in overstated
             if one.limit.client == vouched.key and self._stands_at(one.limit.made_ms)
-        ]
-        await self._decisions.add(tx, shown)
+        }
+        if shown:
+            new = await tx.fetch(_FIRST, list(shown))
+            await self._decisions.add(tx, [shown[row["serial"]] for row in new])
 
     def _stands_at(self, at_ms: int) -> bool:
         vouched = self._hosted.vouched

@@ -15,12 +15,14 @@ from fallow.verticals.storage.control.rows import COLUMNS, RETENTIONS, Kept, ver
 from fallow.verticals.storage.control.standing import Standing, make_way
 from fallow.verticals.storage.control.tally import Totals
 from fallow.verticals.storage.core.calls.objects import Version
+from fallow.verticals.storage.core.retention import DEFAULT, default_of
 
 _BY_STREAM: Final = """
 SELECT r.*, true AS latest FROM storage.object r WHERE r.stream = $1
 UNION ALL
 SELECT r.*, false FROM storage.version r WHERE r.stream = $1
 """
+_SETTING: Final = "SELECT document FROM storage.setting WHERE bucket_id = $1 AND name = $2"
 _INSERT: Final = f"""
 INSERT INTO storage.object ({", ".join(COLUMNS)})
 VALUES ({", ".join(f"${number}" for number, _ in enumerate(COLUMNS, 1))}) RETURNING *
@@ -88,14 +90,29 @@ def require_lock(shelf: Shelf) -> None:
 
 
 async def place(tx: Transaction, ground: Ground, shelf: Shelf, standing: Standing, new: New) -> Version:
-    """Make a version the latest of its name, whose lock is held; drop what it replaces."""
-    version = ids.next_version(standing.last_version, ground.clock.now_ms(), ground.random_bytes(ids.RANDOM_BYTES))
+    """Make a version the latest of its name, whose lock is held; drop what it replaces.
+
+    Raises:
+        InvalidInput: `storage.kept`: how long it is to be kept by default, no gateway wrote.
+    """
+    now_ms = ground.clock.now_ms()
+    version = ids.next_version(standing.last_version, now_ms, ground.random_bytes(ids.RANDOM_BYTES))
+    new = new._replace(kept=await _or_default(tx, shelf, new.kept, now_ms))
     freed = await make_way(tx, shelf, [standing])
     row = (await tx.fetch(_INSERT, *_row(shelf, version, new)))[0]
     if freed.streams:
         await ground.segments.drop(tx, shelf.id, freed.streams, purge=False)
     await tally.add(tx, shelf.id, freed.change.plus(Totals(1, new.size)))
     return version_of(row, latest=True)
+
+
+async def _or_default(tx: Transaction, shelf: Shelf, wanted: Kept, now_ms: int) -> Kept:
+    """How long a new version is kept: as its bucket says, where nothing is said of it."""
+    if not shelf.lock or wanted.retention:
+        return wanted
+    rows = await tx.fetch(_SETTING, shelf.id, DEFAULT)
+    default = default_of(rows[0]["document"]) if rows else None
+    return wanted if default is None else wanted._replace(retention=default.mode, until_ms=now_ms + default.ms)
 
 
 def marker_row(shelf: Shelf, name: bytes, version: bytes, slashes: list[int] | None) -> tuple[object, ...]:

@@ -2,8 +2,9 @@
 
 The network signs a limit: one client may move so many bytes of one piece, to or from one node, until then. While they
 move the client signs orders, each of which says how many bytes in all. A node never goes further than `STEP_BYTES`
-beyond the last order, and a client never orders what has not come: so neither can lose more than a step (the scheme of
-Storj, storj/common `pb/orders.proto`). Nodes hand the largest order of each limit in, and are paid by it.
+beyond the last order, and a client orders no more than that beyond what has come, so that bytes do not wait for words:
+neither can lose more than a step (the scheme of Storj, storj/common `pb/orders.proto`). Nodes hand the largest order of
+each limit in, and are paid by it.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import msgspec
 
 from fallow.verticals.storage.client.store import Entry
 from fallow.verticals.storage.core.calls.buckets import Bucket
+from fallow.verticals.storage.core.kept import read_kept
 from fallow.verticals.storage.gateway.acl import Acl, Permission
 from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.exchange import (
@@ -24,7 +25,6 @@ from fallow.verticals.storage.gateway.exchange import (
     acl_of_entry,
     ownership_of,
 )
-from fallow.verticals.storage.gateway.kept import read_kept
 from fallow.verticals.storage.gateway.policy import (
     HEADER_KEYS,
     QUERY_KEYS,

@@ -8,8 +8,8 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 
+from fallow.verticals.storage.core.kept import read_kept
 from fallow.verticals.storage.gateway.errors import S3Error
-from fallow.verticals.storage.gateway.kept import read_kept
 from fallow.verticals.storage.gateway.users import Owner, Users
 from fallow.verticals.storage.gateway.xml import INSTANCE, Node, text_of
 

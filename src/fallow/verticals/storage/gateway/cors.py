@@ -9,8 +9,8 @@ from xml.etree import ElementTree as ET
 import msgspec
 from msgspec import Meta
 
+from fallow.verticals.storage.core.kept import read_kept
 from fallow.verticals.storage.gateway.errors import S3Error
-from fallow.verticals.storage.gateway.kept import read_kept
 from fallow.verticals.storage.gateway.numbers import whole
 from fallow.verticals.storage.gateway.xml import Node, text_of
 

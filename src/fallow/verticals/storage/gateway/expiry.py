@@ -48,10 +48,11 @@ def goes_at(rules: Iterable[LifecycleRule], entry: Entry) -> tuple[int, str] | N
 
 
 def is_left(rules: Iterable[LifecycleRule], upload: Begun, now_ms: int) -> bool:
-    """Whether an upload in parts is to be given up."""
+    """Whether an upload in parts is to be given up; a rule that asks for tags is about no upload."""
     return any(
         rule.enabled
         and rule.parts_days
+        and not rule.tags
         and upload.key.startswith(rule.prefix)
         and due_ms(upload.made_ms, rule.parts_days) <= now_ms
         for rule in rules

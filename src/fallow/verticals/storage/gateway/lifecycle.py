@@ -10,9 +10,9 @@ import msgspec
 from msgspec import Meta
 
 from fallow.verticals.storage.core.calls.accounts import LAST_DAY
+from fallow.verticals.storage.core.kept import read_kept
 from fallow.verticals.storage.core.tariff import DAY_MS
 from fallow.verticals.storage.gateway.errors import S3Error
-from fallow.verticals.storage.gateway.kept import read_kept
 from fallow.verticals.storage.gateway.numbers import whole
 from fallow.verticals.storage.gateway.tags import checked
 from fallow.verticals.storage.gateway.times import iso, read_iso
@@ -142,6 +142,10 @@ def _rule(element: ET.Element, default_id: str) -> LifecycleRule:
     )
     if sum(map(bool, (rule.days, rule.at_ms, rule.markers))) > 1:
         raise S3Error("MalformedXML")
+    if element.find("NoncurrentVersionExpiration") is not None and not rule.old_days:
+        raise S3Error("MalformedXML")
+    if rule.tags and (rule.markers or rule.parts_days):
+        raise S3Error("InvalidRequest", "A rule for marks of deletion, or for uploads in parts, asks for no tags.")
     if not (rule.days or rule.at_ms or rule.markers or rule.old_days or rule.parts_days):
         raise S3Error("InvalidArgument", "A rule must say what goes.")
     return rule

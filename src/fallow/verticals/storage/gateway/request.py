@@ -24,13 +24,23 @@ _SPACES: Final = " \t"
 _LABEL: Final = "[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 _BUCKET: Final = re.compile(rf"^(?=.{{3,63}}\Z){_LABEL}(?:\.{_LABEL})*\Z")
 _ADDRESS: Final = re.compile(r"^\d{1,3}(\.\d{1,3}){3}\Z")
+_AMZ: Final = "x-amz-"
+_SIGNATURES: Final = ("X-Amz-Signature", "AWSAccessKeyId")
+"""Names in a query that is signed."""
+_OF_SIGNATURE: Final = frozenset({
+    "x-amz-algorithm", "x-amz-content-sha256", "x-amz-credential", "x-amz-date", "x-amz-expires", "x-amz-signature",
+    "x-amz-signedheaders",
+})  # fmt: skip
+_DIGEST: Final = re.compile(r"x-amz-checksum-(?:crc|sha)")
+"""Of content that who signs an address does not have: SDKs write that of nothing into it."""
 
 
 class Request:
     """A request. `path` and `raw_query` are as they were sent.
 
     Once it is `split`, `query` holds the pairs, decoded, and `bucket` and `key` what is named. `headers` have
-    lower-case names; bytes of their values are characters of Latin-1, both ways.
+    lower-case names; bytes of their values are characters of Latin-1, both ways. `from_query` are those of them that
+    stand in a query which is signed: many SDKs sign addresses so.
     """
 
     def __init__(self, scope: Scope, receive: Receive, clock: Clock, domains: Sequence[str]) -> None:
@@ -42,6 +52,7 @@ class Request:
         for name, value in self.fields:
             said = value.strip(_SPACES)
             self.headers[name] = f"{self.headers[name]},{said}" if name in self.headers else said
+        self.from_query: frozenset[str] = frozenset()
         self.query: list[tuple[str, str]] = []
         self.secure: bool = scope.get("scheme") == "https"
         self.address: str = (scope.get("client") or ("", 0))[0]
@@ -65,6 +76,8 @@ class Request:
             raise S3Error("InvalidRequest", "There are too many headers.")
         self.query = query_pairs(self.raw_query)
         self._names = dict(self.query)
+        if any(map(self.has, _SIGNATURES)):
+            self._take_headers_from_query()
         try:
             path = unquote_to_bytes(self.path).decode()
         except UnicodeDecodeError as error:
@@ -77,6 +90,16 @@ class Request:
             self.bucket, _, self.key = path[1:].partition("/")
         if len(self.key.encode()) > KEY_BYTES_MAX:
             raise S3Error("KeyTooLongError")
+
+    def _take_headers_from_query(self) -> None:
+        lower = {name.lower(): value.encode().decode("latin-1") for name, value in self.query if name.isascii()}
+        found = {
+            name: value
+            for name, value in lower.items()
+            if name.startswith(_AMZ) and name not in _OF_SIGNATURE | self.headers.keys() and not _DIGEST.match(name)
+        }
+        self.from_query = frozenset(found)
+        self.headers |= found
 
     def arg(self, name: str, default: str = "") -> str:
         """The last value of a name in the query."""

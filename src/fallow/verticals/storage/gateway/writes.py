@@ -5,41 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-import msgspec
-
 from fallow.domain.errors import NotFound
 from fallow.verticals.storage.client.store import NO_LOCK, Lock, Marks
-from fallow.verticals.storage.core.calls.base import Retention
-from fallow.verticals.storage.core.calls.buckets import Bucket
 from fallow.verticals.storage.core.calls.objects import If
+from fallow.verticals.storage.core.retention import Mode
 from fallow.verticals.storage.gateway.access import Block, Target, block_of, check, check_not_denied, on_bucket
 from fallow.verticals.storage.gateway.acl import Acl, acl_of_headers, canned
 from fallow.verticals.storage.gateway.conditions import other_than, write_condition
 from fallow.verticals.storage.gateway.errors import S3Error
-from fallow.verticals.storage.gateway.exchange import ENFORCED, LOCK, PREFERRED, Exchange, entry_of, ownership_of
-from fallow.verticals.storage.gateway.kept import read_kept
+from fallow.verticals.storage.gateway.exchange import ENFORCED, PREFERRED, Exchange, entry_of, ownership_of
 from fallow.verticals.storage.gateway.tags import tags_of_header
 from fallow.verticals.storage.gateway.times import read_iso
 
-MODES: Final[dict[str, Retention]] = {"GOVERNANCE": "governance", "COMPLIANCE": "compliance"}
+MODES: Final[dict[str, Mode]] = {"GOVERNANCE": "governance", "COMPLIANCE": "compliance"}
 _GRANTS: Final = "x-amz-grant-"
 _OWNERS: Final = "bucket-owner-full-control"
-
-
-class Default(msgspec.Struct, frozen=True):
-    """How long a bucket's new versions are kept where nothing is said of it; `years` counts as it is said."""
-
-    mode: Retention
-    days: int = 0
-    years: int = 0
-
-    @property
-    def ms(self) -> int:
-        """The time."""
-        return (self.days + 365 * self.years) * 86_400_000
-
-
-_DEFAULT: Final = msgspec.msgpack.Decoder(Default)
 
 
 class Asked(NamedTuple):
@@ -100,7 +80,7 @@ def check_not_blocked(block: Block, acl: Acl) -> None:
 
 
 def lock_of(x: Exchange) -> Lock:
-    """Read how long a new version is to be kept.
+    """Read how long a new version is to be kept; where nothing is said of it, the store keeps it as its bucket says.
 
     Raises:
         S3Error: InvalidRequest, InvalidArgument, AccessDenied.
@@ -109,7 +89,7 @@ def lock_of(x: Exchange) -> Lock:
     mode, until = headers.get("x-amz-object-lock-mode"), headers.get("x-amz-object-lock-retain-until-date")
     hold = headers.get("x-amz-object-lock-legal-hold")
     if mode is None and until is None and hold is None:
-        return _default_lock(x.bucket, x.now_ms)
+        return NO_LOCK
     if not x.bucket.lock:
         raise S3Error("InvalidRequest", "The bucket has no object lock.")
     if hold not in {None, "ON", "OFF"}:
@@ -117,7 +97,7 @@ def lock_of(x: Exchange) -> Lock:
     if hold:
         check(x, "s3:PutObjectLegalHold", "WRITE", Target(x.bucket, x.key))
     if mode is None and until is None:
-        return _default_lock(x.bucket, x.now_ms)._replace(hold=hold == "ON")
+        return NO_LOCK._replace(hold=hold == "ON")
     if mode not in MODES or until is None:
         raise S3Error("InvalidArgument", "A retention has a mode, GOVERNANCE or COMPLIANCE, and a date.")
     check(x, "s3:PutObjectRetention", "WRITE", Target(x.bucket, x.key))
@@ -174,14 +154,3 @@ async def check_early(x: Exchange, only_if: If) -> None:
         raise NotFound("storage.no_object", "There is no object to compare with.")
     if only_if.etag not in {"", "*"} and there is not None and there.head.etag != only_if.etag:
         raise S3Error("PreconditionFailed")
-
-
-def default_of(bucket: Bucket) -> Default | None:
-    """The retention that new versions get where nothing is said of it."""
-    data = bucket.settings.get(LOCK)
-    return read_kept(data, _DEFAULT) if data else None
-
-
-def _default_lock(bucket: Bucket, now_ms: int) -> Lock:
-    default = default_of(bucket)
-    return Lock(default.mode, now_ms + default.ms) if bucket.lock and default else NO_LOCK

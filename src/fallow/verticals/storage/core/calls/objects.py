@@ -61,7 +61,8 @@ class PutObject(Call[Version], frozen=True, kw_only=True):
 
     `slashes` are the bytes of the sealed name behind which a "/" of the name ends, ascending: what lists between them.
     `key` is what its inline bytes are sealed with, itself sealed. A version that had its place is dropped where the
-    bucket keeps none. The same `stream` again changes nothing and answers the same.
+    bucket keeps none. Without a retention it gets the one that its bucket has by default, as one in parts does (see
+    `core.retention`). The same `stream` again changes nothing and answers the same.
 
     Raises as `If`; NotFound: `storage.no_bucket`; Conflict: `storage.incomplete` (segments are missing);
     InsufficientFunds as `BeginSegment`, where it is inline.

@@ -153,7 +153,8 @@ def _check(
     right = signature(key, string_to_sign(at, credential.scope, canonical))
     if not hmac.compare_digest(right.encode(), sent.encode("latin-1", "replace")):
         raise S3Error("SignatureDoesNotMatch")
-    missing = [name for name in request.headers if name.startswith("x-amz-") and name not in signed]
+    covered = request.from_query.union(signed)  # all of the query is signed
+    missing = [name for name in request.headers if name.startswith("x-amz-") and name not in covered]
     if missing and not _harmless(missing):
         raise S3Error("AccessDenied", f"Headers were not signed: {', '.join(missing)}.")
     return key

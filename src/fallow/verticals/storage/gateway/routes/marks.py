@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from fallow.verticals.storage.client.store import Entry, Lock, Marks
+from fallow.verticals.storage.client.store import Entry, Marks
+from fallow.verticals.storage.core.calls.base import Retention
 from fallow.verticals.storage.gateway.access import (
     block_of,
     check,
@@ -102,15 +103,16 @@ async def put_retention(x: Exchange) -> Response:
     mode, until = text_of(root, "Mode"), text_of(root, "RetainUntilDate")
     if root.tag != "Retention" or (mode not in MODES and (mode or until)):
         raise S3Error("MalformedXML")
-    lock = Lock("", 0, entry.lock.hold)
-    if mode:
+    retention: Retention = MODES[mode] if mode else ""
+    until_ms = 0
+    if retention:
         try:
-            lock = Lock(MODES[mode], read_iso(until), entry.lock.hold)
+            until_ms = read_iso(until)
         except ValueError as error:
             raise S3Error("MalformedXML") from error
-        if lock.until_ms <= x.now_ms:
+        if until_ms <= x.now_ms:
             raise S3Error("InvalidArgument", "The date of a retention must be in the future.")
-    await x.store.mark(x.owner, x.bucket.name, entry, lock=lock, bypass=free)
+    await x.store.mark(x.owner, x.bucket.name, entry, retention=retention, until_ms=until_ms, bypass=free)
     return Response(200, version_headers(entry, x.bucket))
 
 
@@ -127,7 +129,7 @@ async def put_legal_hold(x: Exchange) -> Response:
     status = text_of(root, "Status")
     if root.tag != "LegalHold" or status not in {"ON", "OFF"}:
         raise S3Error("MalformedXML")
-    await x.store.mark(x.owner, x.bucket.name, entry, lock=entry.lock._replace(hold=status == "ON"))
+    await x.store.mark(x.owner, x.bucket.name, entry, hold=status == "ON")
     return Response(200, version_headers(entry, x.bucket))
 
 

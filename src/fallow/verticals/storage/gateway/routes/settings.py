@@ -8,6 +8,8 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 
+from fallow.verticals.storage.core.kept import read_kept
+from fallow.verticals.storage.core.retention import DAYS_MAX, DEFAULT, Default, default_of
 from fallow.verticals.storage.gateway import encryption
 from fallow.verticals.storage.gateway.access import (
     Block,
@@ -25,7 +27,6 @@ from fallow.verticals.storage.gateway.exchange import (
     ACL,
     BLOCK,
     ENFORCED,
-    LOCK,
     OWNERSHIP,
     POLICY,
     PREFERRED,
@@ -35,15 +36,13 @@ from fallow.verticals.storage.gateway.exchange import (
     Exchange,
     acl_of_bucket,
 )
-from fallow.verticals.storage.gateway.kept import read_kept
 from fallow.verticals.storage.gateway.policy import POLICY_BYTES_MAX, read_policy
 from fallow.verticals.storage.gateway.respond import Response, answer
 from fallow.verticals.storage.gateway.routes.marks import asked_acl
 from fallow.verticals.storage.gateway.tags import BUCKET_TAGS_MAX, tags_node, tags_of_document
-from fallow.verticals.storage.gateway.writes import MODES, Default, default_of
+from fallow.verticals.storage.gateway.writes import MODES
 from fallow.verticals.storage.gateway.xml import Node, text_of
 
-DAYS_MAX: Final = 36_500
 _BLOCKS: Final = (
     ("BlockPublicAcls", "block_acls"),
     ("IgnorePublicAcls", "ignore_acls"),
@@ -117,7 +116,7 @@ async def get_lock(x: Exchange) -> Response:
     check_owner(x, "s3:GetBucketObjectLockConfiguration")
     if not x.bucket.lock:
         raise S3Error("ObjectLockConfigurationNotFoundError")
-    default = default_of(x.bucket)
+    default = default_of(x.bucket.settings.get(DEFAULT, b""))
     rules = []
     if default:
         time = Node("Days", default.days) if default.days else Node("Years", default.years)
@@ -135,7 +134,7 @@ async def put_lock(x: Exchange) -> Response:
     if not x.bucket.lock and x.bucket.versioning != "enabled":
         raise S3Error("InvalidBucketState", "Object lock needs a bucket that keeps versions.")
     data = msgspec.msgpack.encode(default) if default else None
-    await x.store.set_bucket(x.owner, x.bucket.name, lock=True, settings={LOCK: data})
+    await x.store.set_bucket(x.owner, x.bucket.name, lock=True, settings={DEFAULT: data})
     return Response()
 
 

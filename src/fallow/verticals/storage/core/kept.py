@@ -1,4 +1,4 @@
-"""What buckets and objects keep for gateways. Whose they are can write anything there, with another client."""
+"""What buckets and objects keep for gateways. Whose they are can write anything there, with another client. Pure."""
 
 from __future__ import annotations
 
