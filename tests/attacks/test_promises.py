@@ -19,7 +19,7 @@ from fallow.domain.facts import LeaseAccepted
 from fallow.sdk.epochs import verify_epoch
 from tests.epoch_files import NET, NETWORK, NETWORK_KEY, EpochFiles, Node, promise
 from tests.unit.fake_network import fake_network
-from tests.unit.test_sdk import connected
+from tests.unit.sdk_world import connected
 
 LEASE = LeaseAccepted(lease=bytes(16))
 

@@ -25,7 +25,7 @@ from fallow.sdk.client import AsyncClient
 from fallow.services.market.seeds import Seeds
 from tests.unit import fake_network
 from tests.unit.fake_network import NET
-from tests.unit.test_sdk import connected
+from tests.unit.sdk_world import connected
 
 EPOCH_MS = 1_000
 

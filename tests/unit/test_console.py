@@ -25,16 +25,10 @@ from fallow.services.market.field_map import draw
 from fallow.services.market.totals import Count
 from tests.market_invariants import DAY_MS
 from tests.market_world import World
-from tests.unit.fake_network import BUYER_KEY, FakeNetwork, fake_network, node_view
+from tests.unit.fake_network import BUYER_KEY, FakeNetwork, node_view
 from tests.unit.market_orders import accept_all, order, submit
+from tests.unit.sdk_world import URL
 from tests.unit.test_docs import ROOT
-from tests.unit.test_sdk import URL
-
-
-@pytest.fixture
-async def network() -> AsyncIterator[FakeNetwork]:
-    async with fake_network() as made:
-        yield made
 
 
 @pytest.fixture

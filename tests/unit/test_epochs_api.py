@@ -28,7 +28,7 @@ from fallow.sdk.epochs import HeldPay
 from tests.closed_epochs import ADDRESSES, VALIDATORS, ClosedEpoch
 from tests.epoch_files import NETWORK_KEY, EpochFiles, Node
 from tests.unit.fake_network import OPERATOR_KEY, FakeNetwork, fake_network
-from tests.unit.test_sdk import URL, connected
+from tests.unit.sdk_world import URL, connected
 from tests.validators import NOTHING
 from tools import verify_epoch
 

@@ -26,9 +26,9 @@ from fallow.services.registry.fees import FeeSetting, begun
 from tests.network import until
 from tests.unit.agent_fakes import FakeClock, Inline, settle
 from tests.unit.fake_network import BUYER_KEY, OPERATOR, OPERATOR_KEY, VIEWER_KEY, fake_network
+from tests.unit.http_world import browser, key, refused
 from tests.unit.owner_fakes import AGREED, MACHINE, TERMS, FakeProbes
 from tests.unit.test_actions import Operated
-from tests.unit.test_http import browser, key, refused
 
 SETTINGS = FeePolicy(100_000, 200_000, 300_000)
 BY = calls.base.Person(account=OPERATOR, key_id="op2")

@@ -21,9 +21,9 @@ from fallow.ports.happenings import show
 from tests.market_world import World
 from tests.network import until
 from tests.unit.fake_network import HandClock, fake_network
+from tests.unit.http_world import browser
 from tests.unit.market_orders import accept_all, order, submit
 from tests.unit.market_orders import world as world  # noqa: PLC0414 - a fixture
-from tests.unit.test_http import browser
 
 
 def test_the_market_tells_who_joined_and_worked_and_nothing_of_who_bought(world: World) -> None:

@@ -45,12 +45,6 @@ SECRET = {"Authorization": f"Bearer {METRICS_SECRET}"}
 
 
 @pytest.fixture
-async def network() -> AsyncIterator[FakeNetwork]:
-    async with fake_network() as network:
-        yield network
-
-
-@pytest.fixture
 async def client(network: FakeNetwork) -> AsyncIterator[httpx2.AsyncClient]:
     async with browser(network.app) as client, network.app.state.gateway.processes.hearing():
         yield client

@@ -26,7 +26,7 @@ from fallow.verticals.storage.plugin import VERTICAL as STORAGE
 from tests.closed_epochs import ClosedEpoch
 from tests.epoch_files import NETWORK
 from tests.unit.fake_network import fake_network
-from tests.unit.test_http import browser
+from tests.unit.http_world import browser
 
 HOUR_MS = 3_600_000
 PUBLIC = bytes(NETWORK.verify_key)

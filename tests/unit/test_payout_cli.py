@@ -11,6 +11,7 @@ from fallow.domain.identity import address_text
 from fallow.domain.payees import Payee, changed
 from fallow.domain.views.payouts import PayeeView
 from tests.unit.canned_client import CannedClient
+from tests.unit.own_key import kept_key
 from tests.unit.test_custody import ADDRESS, PRIVATE
 
 MINE, SAFE = address_text(ADDRESS), "0x" + "5a" * 20
@@ -39,10 +40,7 @@ class Client(CannedClient):
 
 @pytest.fixture
 def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Client:
-    file = tmp_path / "key"
-    file.write_text(PRIVATE.hex() + "\n")
-    file.chmod(0o600)
-    monkeypatch.setenv("FALLOW_ACCOUNT_KEY", str(file))
+    kept_key(tmp_path, monkeypatch, PRIVATE)
     client = Client()
     monkeypatch.setattr(profiles, "client_at", lambda _url, _ca: client)
     return client

@@ -26,6 +26,7 @@ from fallow.verticals.storage.core.tariff import EGRESS, STORED, TARIFF, UNITS
 from tests.unit.agent_fakes import FakeClock
 from tests.unit.canned_client import CannedClient
 from tests.unit.fake_network import price_view
+from tests.unit.own_key import kept_key
 
 METERS = [
     MeterPriceView(
@@ -84,10 +85,7 @@ class Client(CannedClient):
 
 @pytest.fixture
 def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Client:
-    file = tmp_path / "key"
-    file.write_text(KEY.to_hex() + "\n")
-    file.chmod(0o600)
-    monkeypatch.setenv("FALLOW_ACCOUNT_KEY", str(file))
+    kept_key(tmp_path, monkeypatch, KEY.secret)
     made = Client()
     monkeypatch.setattr(profiles, "connect", lambda: made)
     return made

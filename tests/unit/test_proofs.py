@@ -15,7 +15,7 @@ from fallow.domain.identity import address_text
 from fallow.domain.rewards.tree import Leaf, proves, root_of
 from tests.closed_epochs import ClosedEpoch
 from tests.unit.fake_network import FakeNetwork, fake_network
-from tests.unit.test_sdk import connected
+from tests.unit.sdk_world import connected
 
 ASSETS = [b"\x05" * 20, b"\x07" * 20]
 LEAVES = sorted(Leaf(bytes([n]) * 20, asset, 10**27 + n) for n in range(1, 60) for asset in ASSETS[: 1 + n % 2])

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import gc
 import hashlib
-import json
-import subprocess
-import sys
-import threading
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from typing import Any
 
@@ -29,97 +23,19 @@ from fallow.domain.errors import (
     Unavailable,
 )
 from fallow.domain.orders import Order
-from fallow.domain.views.jobs import JobEvent, JobView
+from fallow.domain.views.jobs import JobEvent
 from fallow.sdk.client import AsyncClient
-from fallow.sdk.loop import Loop
 from fallow.sdk.receipts import receipts_for
-from fallow.sdk.sync import Client
 from fallow.verticals.compute.core.outcome import Outcome, Output, encode_outcome
 from tests.unit import fake_network
-from tests.unit.fake_network import BUYER, BUYER_KEY, OPERATOR_KEY, FakeNetwork
-
-URL = "http://127.0.0.1"
-Answer = Callable[[httpx2.Request], httpx2.Response]
-
-
-class Pauses:
-    """Stands in for sleeping, notes for how long, and makes the time pass."""
-
-    def __init__(self) -> None:
-        self.seen: list[float] = []
-
-    def now(self) -> float:  # noqa: D102
-        return sum(self.seen)
-
-    async def __call__(self, seconds: float) -> None:  # noqa: D102
-        self.seen.append(seconds)
-        await asyncio.sleep(0)
-
-
-@pytest.fixture
-async def network() -> AsyncIterator[FakeNetwork]:
-    async with fake_network.fake_network() as network:
-        yield network
+from tests.unit.fake_network import BUYER, OPERATOR_KEY, FakeNetwork
+from tests.unit.sdk_world import Broken, balance, canned, connected, events, failure, names, pauses_of
 
 
 @pytest.fixture
 async def client(network: FakeNetwork) -> AsyncIterator[AsyncClient]:
     async with connected(network) as client:
         yield client
-
-
-def connected(network: FakeNetwork, key: str = BUYER_KEY) -> AsyncClient:
-    transport = httpx2.ASGITransport(app=network.app, raise_app_exceptions=False)  # type: ignore[arg-type]
-    return AsyncClient(URL, key, transport=transport, sleep=(pauses := Pauses()), now=pauses.now)
-
-
-def canned(
-    *answers: httpx2.Response | Exception, seen: list[httpx2.Request] | None = None, **options: Any
-) -> AsyncClient:
-    """A client of a server that gives these answers, one after the other."""
-    left = list(answers)
-
-    def answer(request: httpx2.Request) -> httpx2.Response:
-        if seen is not None:
-            seen.append(request)
-        given = left.pop(0)
-        if isinstance(given, Exception):
-            raise given
-        return given
-
-    pauses = Pauses()
-    return AsyncClient(URL, "key", transport=httpx2.MockTransport(answer), sleep=pauses, now=pauses.now, **options)
-
-
-def failure(status: int, kind: str, code: str, **headers: str) -> httpx2.Response:
-    return httpx2.Response(
-        status, json={"kind": kind, "code": code, "message": "No.", "hint": "Hint."}, headers=headers
-    )
-
-
-def balance() -> httpx2.Response:
-    return httpx2.Response(200, content=msgspec.json.encode(fake_network.balance_view(BUYER)))
-
-
-def pauses_of(client: AsyncClient) -> list[float]:
-    pauses = client._patience.sleep
-    assert isinstance(pauses, Pauses)
-    return pauses.seen
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-class Broken(httpx2.AsyncByteStream):
-    """A body that breaks off."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        yield self._data
-        raise httpx2.ReadError("connection reset")
 
 
 # errors and retries
@@ -257,107 +173,6 @@ async def test_calls_of_buyer_and_operator(network: FakeNetwork, client: AsyncCl
     assert raised.value.code == "auth.key"
 
 
-# blobs
-
-
-async def test_a_file_goes_up_once_and_comes_back(client: AsyncClient, tmp_path: Path) -> None:
-    data = bytes(range(256)) * 10_000
-    source, target = tmp_path / "source", tmp_path / "target"
-    source.write_bytes(data)
-    sha256 = await client.upload(source)
-    assert sha256 == hashlib.sha256(data).hexdigest()
-    assert await client.has(sha256)
-    assert await client.download(sha256, target) == len(data)
-    assert target.read_bytes() == data == await client.read(sha256)
-    assert names(tmp_path) == ["source", "target"]
-
-
-async def test_a_file_comes_beside_whatever_is_there_under_the_longest_name(
-    client: AsyncClient, tmp_path: Path
-) -> None:
-    target = tmp_path / ("n" * 255)
-    (tmp_path / "short.part").write_bytes(b"another file of the program")
-    sha256 = await client.upload(b"data")
-    for path in (target, tmp_path / "short"):
-        await client.download(sha256, path)
-        assert path.read_bytes() == b"data"
-    assert (tmp_path / "short.part").read_bytes() == b"another file of the program"
-    assert len(names(tmp_path)) == 3
-
-
-async def test_a_blob_that_is_there_is_not_sent() -> None:
-    seen: list[httpx2.Request] = []
-    async with canned(httpx2.Response(200), seen=seen) as client:
-        await client.upload(b"x")
-    assert [request.method for request in seen] == ["HEAD"]
-
-
-async def test_an_upload_that_broke_off_is_sent_whole_again() -> None:
-    seen: list[httpx2.Request] = []
-    answers: list[httpx2.Response | Exception] = [
-        httpx2.Response(404),
-        httpx2.WriteError("reset"),
-        httpx2.Response(200),
-    ]
-    async with canned(*answers, seen=seen) as client:
-        await client.upload(b"data")
-    assert [request.method for request in seen] == ["HEAD", "PUT", "PUT"]
-    assert await seen[-1].aread() == b"data"
-
-
-async def test_no_such_key_is_not_taken_for_no_such_blob() -> None:
-    async with canned(httpx2.Response(401), failure(401, "NotAllowed", "auth.key")) as client:
-        with pytest.raises(NotAllowed) as raised:
-            await client.upload(b"x")
-    assert raised.value.code == "auth.key"
-
-
-async def test_a_download_goes_on_where_it_broke_off(tmp_path: Path) -> None:
-    data = b"0123456789"
-    seen: list[httpx2.Request] = []
-    answers: list[httpx2.Response | Exception] = [
-        httpx2.Response(200, stream=Broken(data[:4])),
-        httpx2.ConnectError("down"),
-        httpx2.Response(206, stream=Broken(data[4:7])),
-        httpx2.Response(206, content=data[7:]),
-    ]
-    async with canned(*answers, seen=seen) as client:
-        await client.download(hashlib.sha256(data).hexdigest(), tmp_path / "target")
-    assert (tmp_path / "target").read_bytes() == data
-    assert [request.headers.get("range") for request in seen] == [None, "bytes=4-", "bytes=4-", "bytes=7-"]
-
-
-async def test_a_server_that_starts_over_is_understood(tmp_path: Path) -> None:
-    data = b"0123456789"
-    async with canned(httpx2.Response(200, stream=Broken(data[:4])), httpx2.Response(200, content=data)) as client:
-        await client.download(hashlib.sha256(data).hexdigest(), tmp_path / "target")
-    assert (tmp_path / "target").read_bytes() == data
-
-
-async def test_a_break_after_the_last_byte() -> None:
-    data = b"0123456789"
-    answers = [httpx2.Response(200, stream=Broken(data)), failure(416, "InvalidInput", "blob.range")]
-    async with canned(*answers) as client:
-        assert await client.read(hashlib.sha256(data).hexdigest()) == data
-
-
-async def test_other_bytes_are_noticed_and_not_kept(tmp_path: Path) -> None:
-    target = tmp_path / "target"
-    target.write_bytes(b"before")
-    async with canned(httpx2.Response(200, content=b"other")) as client:
-        with pytest.raises(Conflict) as raised:
-            await client.download(hashlib.sha256(b"wanted").hexdigest(), target)
-    assert raised.value.code == "sdk.hash"
-    assert (names(tmp_path), target.read_bytes()) == (["target"], b"before")
-
-
-async def test_what_does_not_fit_into_memory_is_refused() -> None:
-    async with canned(httpx2.Response(200, content=b"12345")) as client:
-        with pytest.raises(TooMuch) as raised:
-            await client.read(hashlib.sha256(b"12345").hexdigest(), bytes_max=4)
-    assert raised.value.code == "sdk.memory"
-
-
 # jobs
 
 
@@ -476,14 +291,6 @@ async def test_a_map_of_nothing_buys_nothing(network: FakeNetwork, client: Async
 async def test_an_unreadable_input_is_told_as_it_is(client: AsyncClient, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         await client.run_wasm(tmp_path / "missing.wasm")
-
-
-def events(*values: JobView | JobEvent) -> bytes:
-    lines = []
-    for value in values:
-        name = "item" if isinstance(value, JobEvent) and value.item is not None else "job"
-        lines.append(b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(value)))
-    return b": hello\n\n".join(lines)
 
 
 async def test_a_client_with_a_key_signs_what_it_orders_and_gets(network: FakeNetwork, client: AsyncClient) -> None:
@@ -634,125 +441,3 @@ async def test_an_answer_that_is_not_understood() -> None:
         with pytest.raises(Unavailable) as raised:
             await client.balance()
     assert raised.value.code == "sdk.answer"
-
-
-# without asyncio
-
-
-def test_the_same_without_asyncio() -> None:
-    job = fake_network.job_view("0" * 32)
-    end = JobEvent(job=job.id, at=2, state="done")
-    kind = {"content-type": "text/event-stream"}
-    answers = [
-        balance(),
-        httpx2.Response(200, headers=kind, content=events(job, end)),
-        httpx2.Response(200, headers=kind, content=events(job, end)),
-        failure(404, "NotFound", "job.unknown"),
-    ]
-    with Client(URL, "key", client=canned(*answers)) as client:
-        assert client.balance().account == BUYER
-        assert list(client.events(job.id)) == [job, end]
-        with contextlib.closing(client.events(job.id)) as early:  # type: ignore[type-var]
-            assert next(early) == job
-        with pytest.raises(NotFound):
-            client.job(job.id)
-    client.close()
-
-
-class Endless:
-    """Something to iterate over that notes when it is closed, and a loop that drives it."""
-
-    def __init__(self) -> None:
-        self.closed = threading.Event()
-        self.loop = Loop()
-
-    async def numbers(self) -> AsyncIterator[int]:  # noqa: D102
-        try:
-            while True:
-                yield 1
-        finally:
-            self.closed.set()
-
-    async def nothing(self) -> None:  # noqa: D102
-        pass
-
-
-def test_an_iterator_that_outlives_its_client_is_closed_with_it() -> None:
-    endless = Endless()
-    kept = endless.loop.each(endless.numbers())
-    assert next(kept) == 1
-    endless.loop.stop(endless.nothing())
-    assert endless.closed.is_set()
-    del kept
-    gc.collect()  # pytest takes what is raised by then as a failure
-
-
-def test_an_iterator_may_be_dropped_in_the_clients_own_thread() -> None:
-    """Where the garbage collector happens to run: to wait there for the loop would be for ever."""
-    endless = Endless()
-    kept = [endless.loop.each(endless.numbers())]
-    assert next(kept[0]) == 1
-
-    async def drop() -> None:
-        kept.clear()
-
-    dropping = threading.Thread(target=lambda: endless.loop.run(drop()), daemon=True)
-    dropping.start()
-    assert endless.closed.wait(60)
-    dropping.join()
-    endless.loop.stop(endless.nothing())
-
-
-async def test_without_asyncio_inside_of_asyncio() -> None:
-    with Client(URL, "key", client=canned(balance())) as client:
-        assert client.balance().account == BUYER
-
-
-def public_calls(of: type[object]) -> set[str]:
-    return {name for name in dir(of) if not name.startswith("_") and name not in {"close", "has", "item"}}
-
-
-def test_both_clients_can_do_the_same() -> None:
-    assert public_calls(AsyncClient) == public_calls(Client)
-
-
-# the package
-
-
-def fresh(code: str) -> Any:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
-
-
-NAMES = ["AsyncClient", "Client", "FallowError", "Order", "Requirements", "Storage", "Tolerance", "open_storage"]
-
-
-def test_the_package_shows_the_client_and_nothing_else() -> None:
-    code = "import json, sys, fallow; print(json.dumps([dir(fallow), sorted(sys.modules)]))"
-    shown, loaded = fresh(code)
-    assert shown == [
-        "AsyncClient",
-        "Client",
-        "FallowError",
-        "Order",
-        "Requirements",
-        "Storage",
-        "Tolerance",
-        "open_storage",
-    ]
-    assert not {"httpx2", "msgspec", "asyncio"} & set(loaded)
-
-
-def test_the_names_of_the_package_are_there() -> None:
-    code = "import fallow, json; print(json.dumps([getattr(fallow, name).__name__ for name in fallow.__all__]))"
-    assert fresh(code) == [
-        "AsyncClient",
-        "Client",
-        "FallowError",
-        "Order",
-        "Requirements",
-        "Storage",
-        "Tolerance",
-        "open_storage",
-    ]
-    assert fresh("import fallow, json; print(json.dumps(hasattr(fallow, 'other')))") is False

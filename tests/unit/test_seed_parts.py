@@ -39,7 +39,7 @@ from tests.closed_epochs import ADDRESSES, VALIDATORS
 from tests.epoch_files import NET, NETWORK, NETWORK_KEY, EpochFiles, Node
 from tests.instant_chain import KeySigner
 from tests.unit import fake_network
-from tests.unit.test_sdk import connected
+from tests.unit.sdk_world import connected
 from tests.validators import FIRST, History, judged, validator
 from tools import verify_seeds
 

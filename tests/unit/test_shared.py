@@ -11,14 +11,8 @@ import pytest
 from fallow.domain.errors import Unavailable
 from fallow.http.shared import FRESH_MS, MORE_BYTES, OLDEST_MS, Shared
 from tests.network import until
-from tests.unit.fake_network import FakeNetwork, HandClock, fake_network
-from tests.unit.test_sdk import URL
-
-
-@pytest.fixture
-async def network() -> AsyncIterator[FakeNetwork]:
-    async with fake_network() as made:
-        yield made
+from tests.unit.fake_network import FakeNetwork, HandClock
+from tests.unit.sdk_world import URL
 
 
 class Asked:

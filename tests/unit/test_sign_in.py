@@ -30,7 +30,7 @@ from tests.unit.fake_network import (
     FakeNetwork,
     fake_network,
 )
-from tests.unit.test_http import refused
+from tests.unit.http_world import refused
 
 HERE = {"Sec-Fetch-Site": "same-origin"}
 WALLET = PrivateKey(b"\x07" * 32)
@@ -52,12 +52,6 @@ OPEN = {
     ("post", "/v1/alerts/stop/{token}"),
 }
 """What asks for no key: it goes by what the request itself carries; of a session only to end it (its test is below)."""
-
-
-@pytest.fixture
-async def network() -> AsyncIterator[FakeNetwork]:
-    async with fake_network() as network:
-        yield network
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from tests.instant_chain import KeptLog
 from tests.settled_world import OPERATOR, settled_world
 from tests.staked_world import DELEGATOR, LIAR, TOKENS, World
 from tests.unit.canned_client import CannedClient
+from tests.unit.own_key import kept_key
 
 NET, TOKEN = "public-1", 10**18
 OTHER = address_text(address_of(LIAR))
@@ -81,10 +82,7 @@ def typing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captur
         async with world.chain.sender(DELEGATOR, log) as sender:
             yield Wallet(address_of(DELEGATOR), contracts, world.chain, sender)
 
-    file = tmp_path / "key"
-    file.write_text(DELEGATOR.to_hex() + "\n")
-    file.chmod(0o600)
-    monkeypatch.setenv("FALLOW_ACCOUNT_KEY", str(file))
+    file = kept_key(tmp_path, monkeypatch, DELEGATOR.secret)
     monkeypatch.setattr(wallets, "open_wallet", opened)
     monkeypatch.setattr(profiles, "load", lambda: profiles.Profile("http://x", "key"))
     monkeypatch.setattr(profiles, "client_of", lambda _: client)

@@ -17,8 +17,8 @@ from fallow.ports.rpc import call
 from fallow.services.registry.tariffs import TariffSetting
 from fallow.verticals.storage.core.tariff import EGRESS, STORED, TARIFF, TERABYTE, UNITS
 from tests.unit.fake_network import BUYER_KEY, OPERATOR, OPERATOR_KEY, VIEWER_KEY, fake_network
+from tests.unit.http_world import browser, key, refused
 from tests.unit.test_actions import Operated
-from tests.unit.test_http import browser, key, refused
 
 BY = calls.base.Person(account=OPERATOR, key_id="op2")
 HOUR_MS = 3_600_000

@@ -12,6 +12,7 @@ from fallow.cli import main
 from fallow.domain.bindings import binding_text, read_code
 from fallow.domain.wallets import address_of, sign_text, signer_of
 from tests.unit.canned_client import CannedClient
+from tests.unit.own_key import kept_key
 from tests.unit.test_custody import ADDRESS, PRIVATE
 
 NODE = "ab" * 32
@@ -19,11 +20,7 @@ NODE = "ab" * 32
 
 @pytest.fixture(autouse=True)
 def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    file = tmp_path / "key"
-    file.write_text(PRIVATE.hex() + "\n")
-    file.chmod(0o600)
-    monkeypatch.setenv("FALLOW_ACCOUNT_KEY", str(file))
-    return file
+    return kept_key(tmp_path, monkeypatch, PRIVATE)
 
 
 def run(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:

@@ -34,7 +34,7 @@ from tests.epoch_world import ACCOUNTS, BURNING, BY_ISSUANCE, HOLDING, VESTING, 
 from tests.golden_epoch import FIRST
 from tests.golden_folder import golden_folder
 from tests.unit.fake_network import BUYER_KEY, OPERATOR, OPERATOR_KEY, FakeNetwork, fake_network
-from tests.unit.test_http import events_of
+from tests.unit.http_world import events_of
 
 ROUTE = "/v1/operator/what-if"
 HALF = ["cap_ppm=500000"]

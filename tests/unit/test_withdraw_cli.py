@@ -11,6 +11,7 @@ from fallow.cli import main, profiles
 from fallow.domain.identity import address_text
 from fallow.domain.views.payouts import WithdrawalView
 from tests.unit.canned_client import CannedClient
+from tests.unit.own_key import kept_key
 from tests.unit.test_custody import ADDRESS, PRIVATE
 
 
@@ -27,10 +28,7 @@ class Client(CannedClient):
 
 @pytest.fixture
 def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Client:
-    file = tmp_path / "key"
-    file.write_text(PRIVATE.hex() + "\n")
-    file.chmod(0o600)
-    monkeypatch.setenv("FALLOW_ACCOUNT_KEY", str(file))
+    kept_key(tmp_path, monkeypatch, PRIVATE)
     client = Client()
     monkeypatch.setattr(profiles, "connect", lambda: client)
     return client

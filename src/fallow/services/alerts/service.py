@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Final
 
 from fallow.domain import calls
@@ -65,19 +65,17 @@ class Alerting:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Serve, look and send while the context is open."""
-        async with AsyncExitStack() as stack:
-            for context in (
-                serve(self._bus, calls.alerts.ALERT_CHANNELS, calls.base.AccountRef, self.channels, queue=QUEUE),
-                serve(self._bus, calls.alerts.SET_CHANNEL, calls.alerts.SetChannel, self.set, queue=QUEUE),
-                serve(self._bus, calls.alerts.CONFIRM_CHANNEL, calls.alerts.ConfirmChannel, self.confirm, queue=QUEUE),
-                serve(self._bus, calls.alerts.END_CHANNEL, calls.alerts.ChannelRef, self.end, queue=QUEUE),
-                serve(self._bus, calls.alerts.STOP_ALERTS, calls.alerts.StopAlerts, self.stop, queue=QUEUE),
-                background(
-                    steadily("alerts.watching", self._watching.for_ever, self._clock),
-                    steadily("alerts.sending", self._sending.for_ever, self._clock),
-                ),
-            ):
-                await stack.enter_async_context(context)
+        async with (
+            serve(self._bus, calls.alerts.ALERT_CHANNELS, calls.base.AccountRef, self.channels, queue=QUEUE),
+            serve(self._bus, calls.alerts.SET_CHANNEL, calls.alerts.SetChannel, self.set, queue=QUEUE),
+            serve(self._bus, calls.alerts.CONFIRM_CHANNEL, calls.alerts.ConfirmChannel, self.confirm, queue=QUEUE),
+            serve(self._bus, calls.alerts.END_CHANNEL, calls.alerts.ChannelRef, self.end, queue=QUEUE),
+            serve(self._bus, calls.alerts.STOP_ALERTS, calls.alerts.StopAlerts, self.stop, queue=QUEUE),
+            background(
+                steadily("alerts.watching", self._watching.for_ever, self._clock),
+                steadily("alerts.sending", self._sending.for_ever, self._clock),
+            ),
+        ):
             yield
 
     async def channels(self, request: calls.base.AccountRef) -> ChannelsView:

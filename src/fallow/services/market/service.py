@@ -135,7 +135,7 @@ class Market:
     @asynccontextmanager
     async def _serving(self) -> AsyncIterator[None]:
         bus = self._bus
-        async with AsyncExitStack() as stack:
+        async with AsyncExitStack() as stack:  # Python nests no more than 20 in one statement
             for context in (
                 serve(
                     bus, calls.jobs.SUBMIT, calls.jobs.Submit, self.submit, queue=QUEUE, concurrency=INPUTS_A_ROUND_MAX

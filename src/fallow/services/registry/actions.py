@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 import msgspec
 
@@ -59,14 +59,12 @@ class Actions:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Serve while the context is open."""
-        async with AsyncExitStack() as stack:
-            for context in (
-                serve(self._bus, calls.actions.ACT, calls.actions.Act, self.act, queue="registry"),
-                serve(self._bus, calls.actions.ACTIONS, calls.base.Page, self.actions, queue="registry"),
-                serve(self._bus, calls.nodes.NODES, calls.base.Page, self.nodes, queue="registry"),
-                serve(self._bus, calls.actions.BANS, calls.base.Page, self.bans, queue="registry"),
-            ):
-                await stack.enter_async_context(context)
+        async with (
+            serve(self._bus, calls.actions.ACT, calls.actions.Act, self.act, queue="registry"),
+            serve(self._bus, calls.actions.ACTIONS, calls.base.Page, self.actions, queue="registry"),
+            serve(self._bus, calls.nodes.NODES, calls.base.Page, self.nodes, queue="registry"),
+            serve(self._bus, calls.actions.BANS, calls.base.Page, self.bans, queue="registry"),
+        ):
             yield
 
     async def act(self, request: calls.actions.Act) -> ActionView:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 from fallow.domain import calls
 from fallow.domain.delegations import (
@@ -57,18 +57,14 @@ class Delegations:
     async def running(self) -> AsyncIterator[None]:
         """Serve while the context is open."""
         bus = self._bus
-        async with AsyncExitStack() as stack:
-            for context in (
-                serve(bus, calls.delegations.DELEGATE, calls.delegations.Delegate, self.delegate, queue=QUEUE),
-                serve(bus, calls.delegations.DELEGATIONS, calls.base.AccountRef, self.delegations, queue=QUEUE),
-                serve(
-                    bus, calls.delegations.REVOKE_DELEGATION, calls.delegations.DelegationRef, self.revoke, queue=QUEUE
-                ),
-                serve(bus, calls.delegations.SIGN_ORDER, calls.delegations.SignOrder, self.sign_order, queue=QUEUE),
-                serve(bus, calls.delegations.COUNTERSIGN, calls.delegations.Countersign, self.countersign, queue=QUEUE),
-                serve(bus, calls.delegations.MUTUAL, calls.delegations.MutualRef, self.mutual, queue=QUEUE),
-            ):
-                await stack.enter_async_context(context)
+        async with (
+            serve(bus, calls.delegations.DELEGATE, calls.delegations.Delegate, self.delegate, queue=QUEUE),
+            serve(bus, calls.delegations.DELEGATIONS, calls.base.AccountRef, self.delegations, queue=QUEUE),
+            serve(bus, calls.delegations.REVOKE_DELEGATION, calls.delegations.DelegationRef, self.revoke, queue=QUEUE),
+            serve(bus, calls.delegations.SIGN_ORDER, calls.delegations.SignOrder, self.sign_order, queue=QUEUE),
+            serve(bus, calls.delegations.COUNTERSIGN, calls.delegations.Countersign, self.countersign, queue=QUEUE),
+            serve(bus, calls.delegations.MUTUAL, calls.delegations.MutualRef, self.mutual, queue=QUEUE),
+        ):
             yield
 
     async def delegate(self, request: calls.delegations.Delegate) -> DelegationView:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 from fallow.domain import calls
 from fallow.domain.decisions import Decision
@@ -58,15 +58,11 @@ class Payees:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Serve while the context is open."""
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(
-                serve(self._bus, calls.payouts.PAYOUT, calls.payouts.Payout, self.payout, queue=QUEUE)
-            )
-            await stack.enter_async_context(
-                serve(self._bus, calls.payouts.PAYEE, calls.base.AccountRef, self.payee, queue=QUEUE)
-            )
-            redirect = serve(self._bus, calls.payouts.REDIRECT, calls.payouts.Redirect, self.redirect, queue=QUEUE)
-            await stack.enter_async_context(redirect)
+        async with (
+            serve(self._bus, calls.payouts.PAYOUT, calls.payouts.Payout, self.payout, queue=QUEUE),
+            serve(self._bus, calls.payouts.PAYEE, calls.base.AccountRef, self.payee, queue=QUEUE),
+            serve(self._bus, calls.payouts.REDIRECT, calls.payouts.Redirect, self.redirect, queue=QUEUE),
+        ):
             yield
 
     async def payout(self, request: calls.payouts.Payout) -> PayeeView:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Final
 
 from fallow.domain import calls
@@ -44,26 +44,24 @@ class Rules:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Serve while the context is open."""
-        async with AsyncExitStack() as stack:
-            for context in (
-                serve(
-                    self._bus,
-                    calls.rules.RULES,
-                    calls.rules.RulesRef,
-                    self.show,
-                    queue="registry",
-                    concurrency=CONCURRENCY,
-                ),
-                serve(
-                    self._bus,
-                    calls.rules.ASK_RULES,
-                    calls.rules.AskRules,
-                    self.ask,
-                    queue="registry",
-                    concurrency=CONCURRENCY,
-                ),
-            ):
-                await stack.enter_async_context(context)
+        async with (
+            serve(
+                self._bus,
+                calls.rules.RULES,
+                calls.rules.RulesRef,
+                self.show,
+                queue="registry",
+                concurrency=CONCURRENCY,
+            ),
+            serve(
+                self._bus,
+                calls.rules.ASK_RULES,
+                calls.rules.AskRules,
+                self.ask,
+                queue="registry",
+                concurrency=CONCURRENCY,
+            ),
+        ):
             yield
 
     async def show(self, request: calls.rules.RulesRef) -> OwnRulesView:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 
 import msgspec
 
@@ -66,24 +66,22 @@ class Registry:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Serve while the context is open."""
-        async with AsyncExitStack() as stack:
-            for context in (
-                serve(self._bus, calls.keys.CHECK_KEY, calls.keys.CheckKey, self.check_key, queue="registry"),
-                serve(self._bus, calls.keys.SIGNING_SECRET, calls.keys.KeyRef, self.signing_secret, queue="registry"),
-                serve(self._bus, calls.nodes.MAY_CONNECT, calls.base.NodeRef, self._may_connect, queue="registry"),
-                serve(self._bus, calls.streams.TUNNEL, calls.streams.Tunnel, self.tunnel, queue="registry"),
-                serve(self._bus, calls.nodes.JOIN, calls.nodes.Join, self.join, queue="registry"),
-                serve(self._bus, calls.keys.CREATE_TOKEN, calls.keys.MakeToken, self.create_token, queue="registry"),
-                serve(self._bus, calls.keys.CREATE_KEY, calls.keys.MakeKey, self.create_key, queue="registry"),
-                serve(self._bus, calls.keys.OWNERS_KEY, calls.keys.OwnersKey, self._owners_keys.add, queue="registry"),
-                serve(self._bus, calls.keys.KNOWN_ACCOUNT, calls.base.AccountRef, self.known_account, queue="registry"),
-                serve(self._bus, calls.keys.REVOKE_KEY, calls.keys.RevokeKey, self.revoke_key, queue="registry"),
-                serve(self._bus, calls.keys.KEYS, calls.base.Page, self.keys, queue="registry"),
-                serve(self._bus, calls.keys.OWN_KEYS, calls.base.AccountRef, self.own_keys, queue="registry"),
-                serve(self._bus, calls.keys.TOKENS, Empty, self.tokens, queue="registry"),
-                serve(self._bus, calls.keys.REVOKE_TOKEN, calls.keys.RevokeToken, self.revoke_token, queue="registry"),
-            ):
-                await stack.enter_async_context(context)
+        async with (
+            serve(self._bus, calls.keys.CHECK_KEY, calls.keys.CheckKey, self.check_key, queue="registry"),
+            serve(self._bus, calls.keys.SIGNING_SECRET, calls.keys.KeyRef, self.signing_secret, queue="registry"),
+            serve(self._bus, calls.nodes.MAY_CONNECT, calls.base.NodeRef, self._may_connect, queue="registry"),
+            serve(self._bus, calls.streams.TUNNEL, calls.streams.Tunnel, self.tunnel, queue="registry"),
+            serve(self._bus, calls.nodes.JOIN, calls.nodes.Join, self.join, queue="registry"),
+            serve(self._bus, calls.keys.CREATE_TOKEN, calls.keys.MakeToken, self.create_token, queue="registry"),
+            serve(self._bus, calls.keys.CREATE_KEY, calls.keys.MakeKey, self.create_key, queue="registry"),
+            serve(self._bus, calls.keys.OWNERS_KEY, calls.keys.OwnersKey, self._owners_keys.add, queue="registry"),
+            serve(self._bus, calls.keys.KNOWN_ACCOUNT, calls.base.AccountRef, self.known_account, queue="registry"),
+            serve(self._bus, calls.keys.REVOKE_KEY, calls.keys.RevokeKey, self.revoke_key, queue="registry"),
+            serve(self._bus, calls.keys.KEYS, calls.base.Page, self.keys, queue="registry"),
+            serve(self._bus, calls.keys.OWN_KEYS, calls.base.AccountRef, self.own_keys, queue="registry"),
+            serve(self._bus, calls.keys.TOKENS, Empty, self.tokens, queue="registry"),
+            serve(self._bus, calls.keys.REVOKE_TOKEN, calls.keys.RevokeToken, self.revoke_token, queue="registry"),
+        ):
             yield
 
     async def may_connect(self, node: bytes) -> bool:

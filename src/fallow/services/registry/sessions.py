@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 from fallow.domain import calls
 from fallow.domain.api_keys import digest
@@ -61,21 +61,19 @@ class Sessions:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Serve while the context is open."""
-        async with AsyncExitStack() as stack:
-            for context in (
-                serve(self._bus, calls.sessions.OPEN_SESSION, calls.keys.CheckKey, self.open, queue=QUEUE),
-                serve(self._bus, calls.sessions.CHALLENGE, calls.sessions.Challenge, self.challenge, queue=QUEUE),
-                serve(
-                    self._bus,
-                    calls.sessions.OPEN_BY_WALLET,
-                    calls.sessions.OpenByWallet,
-                    self.open_by_wallet,
-                    queue=QUEUE,
-                ),
-                serve(self._bus, calls.sessions.CHECK_SESSION, calls.sessions.SessionRef, self.check, queue=QUEUE),
-                serve(self._bus, calls.sessions.END_SESSION, calls.sessions.SessionRef, self.end, queue=QUEUE),
-            ):
-                await stack.enter_async_context(context)
+        async with (
+            serve(self._bus, calls.sessions.OPEN_SESSION, calls.keys.CheckKey, self.open, queue=QUEUE),
+            serve(self._bus, calls.sessions.CHALLENGE, calls.sessions.Challenge, self.challenge, queue=QUEUE),
+            serve(
+                self._bus,
+                calls.sessions.OPEN_BY_WALLET,
+                calls.sessions.OpenByWallet,
+                self.open_by_wallet,
+                queue=QUEUE,
+            ),
+            serve(self._bus, calls.sessions.CHECK_SESSION, calls.sessions.SessionRef, self.check, queue=QUEUE),
+            serve(self._bus, calls.sessions.END_SESSION, calls.sessions.SessionRef, self.end, queue=QUEUE),
+        ):
             yield
 
     async def open(self, request: calls.keys.CheckKey) -> calls.sessions.SessionInfo:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 
 from fallow.domain import calls
 from fallow.domain.errors import FallowError, Unavailable
@@ -49,14 +49,11 @@ class Audits:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Audit while the context is open."""
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(background(steadily("settle.audits", self._for_ever, self._clock)))
-            await stack.enter_async_context(
-                serve(self._bus, calls.money.AUDIT, calls.money.BeginAudit, self.begin, queue=QUEUE)
-            )
-            await stack.enter_async_context(
-                serve(self._bus, calls.money.AUDITED, dict[str, str], self.audited, queue=QUEUE)
-            )
+        async with (
+            background(steadily("settle.audits", self._for_ever, self._clock)),
+            serve(self._bus, calls.money.AUDIT, calls.money.BeginAudit, self.begin, queue=QUEUE),
+            serve(self._bus, calls.money.AUDITED, dict[str, str], self.audited, queue=QUEUE),
+        ):
             yield
 
     async def begin(self, request: calls.money.BeginAudit) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Final
 
 from fallow.domain import calls
@@ -34,12 +34,10 @@ class Budgets:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Serve while the context is open."""
-        async with AsyncExitStack() as stack:
-            for context in (
-                serve(self._bus, calls.money.BUDGET, calls.base.AccountRef, self.show, queue=QUEUE),
-                serve(self._bus, calls.money.SET_BUDGET, calls.money.SetBudget, self.set, queue=QUEUE),
-            ):
-                await stack.enter_async_context(context)
+        async with (
+            serve(self._bus, calls.money.BUDGET, calls.base.AccountRef, self.show, queue=QUEUE),
+            serve(self._bus, calls.money.SET_BUDGET, calls.money.SetBudget, self.set, queue=QUEUE),
+        ):
             yield
 
     async def show(self, request: calls.base.AccountRef) -> BudgetView:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Final
 
 import msgspec
@@ -78,14 +78,12 @@ class Burns:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Serve while the context is open."""
-        async with AsyncExitStack() as stack:
-            for context in (
-                serve(self._bus, calls.tokens.REPORT_PRICE, calls.tokens.ReportPrice, self.report, queue=QUEUE),
-                serve(self._bus, calls.tokens.ACCEPT_PRICE, calls.tokens.HoldPrice, self.accept, queue=QUEUE),
-                serve(self._bus, calls.tokens.PRICE, dict[str, str], self.price, queue=QUEUE),
-                background(steadily("settle.burns", self._for_ever, self._clock)),
-            ):
-                await stack.enter_async_context(context)
+        async with (
+            serve(self._bus, calls.tokens.REPORT_PRICE, calls.tokens.ReportPrice, self.report, queue=QUEUE),
+            serve(self._bus, calls.tokens.ACCEPT_PRICE, calls.tokens.HoldPrice, self.accept, queue=QUEUE),
+            serve(self._bus, calls.tokens.PRICE, dict[str, str], self.price, queue=QUEUE),
+            background(steadily("settle.burns", self._for_ever, self._clock)),
+        ):
             yield
 
     async def report(self, told: calls.tokens.ReportPrice) -> PriceView:

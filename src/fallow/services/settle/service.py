@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Final
 
 from fallow.domain import calls
@@ -62,18 +62,16 @@ class Settle:
         """Serve while the context is open."""
         async with self._database.transaction() as tx:
             await self._ledger.open_accounts(tx, network_accounts())
-        async with AsyncExitStack() as stack:
-            for context in (
-                serve(self._bus, calls.money.BALANCE, calls.base.AccountRef, self.balance, queue=QUEUE),
-                serve(self._bus, calls.money.STATEMENT, calls.base.AccountRef, self.statement, queue=QUEUE),
-                serve(self._bus, calls.money.EARNINGS, calls.money.EarningsRef, self.earnings, queue=QUEUE),
-                serve(self._bus, calls.money.SPENDING, calls.money.SpendingRef, self.spending, queue=QUEUE),
-                serve(self._bus, calls.money.GRANT, calls.money.GiveGrant, self.grant, queue=QUEUE),
-                serve(self._bus, calls.money.FUND, calls.money.Fund, self.fund, queue=QUEUE),
-                serve(self._bus, calls.money.RESERVE, dict[str, str], self.reserve, queue=QUEUE),
-                serve(self._bus, calls.money.LEDGER_CHECK, dict[str, str], self._sums.check, queue=QUEUE),
-            ):
-                await stack.enter_async_context(context)
+        async with (
+            serve(self._bus, calls.money.BALANCE, calls.base.AccountRef, self.balance, queue=QUEUE),
+            serve(self._bus, calls.money.STATEMENT, calls.base.AccountRef, self.statement, queue=QUEUE),
+            serve(self._bus, calls.money.EARNINGS, calls.money.EarningsRef, self.earnings, queue=QUEUE),
+            serve(self._bus, calls.money.SPENDING, calls.money.SpendingRef, self.spending, queue=QUEUE),
+            serve(self._bus, calls.money.GRANT, calls.money.GiveGrant, self.grant, queue=QUEUE),
+            serve(self._bus, calls.money.FUND, calls.money.Fund, self.fund, queue=QUEUE),
+            serve(self._bus, calls.money.RESERVE, dict[str, str], self.reserve, queue=QUEUE),
+            serve(self._bus, calls.money.LEDGER_CHECK, dict[str, str], self._sums.check, queue=QUEUE),
+        ):
             yield
 
     async def balance(self, request: calls.base.AccountRef) -> BalanceView:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 
 from fallow.domain import calls, subscriptions
@@ -87,23 +87,17 @@ class Subscriptions:
     async def running(self) -> AsyncIterator[None]:
         """Serve, and settle windows that are over, while the context is open."""
         bus = self._bus
-        async with AsyncExitStack() as stack:
-            for context in (
-                serve(bus, calls.subscriptions.SUBSCRIBE, calls.subscriptions.Subscribe, self.open, queue=QUEUE),
-                serve(
-                    bus, calls.subscriptions.UNSUBSCRIBE, calls.subscriptions.SubscriptionRef, self.close, queue=QUEUE
-                ),
-                serve(bus, calls.subscriptions.SUBSCRIPTIONS, calls.base.AccountRef, self.list_of, queue=QUEUE),
-                serve(bus, calls.subscriptions.METER, calls.subscriptions.MeterUse, self.meter, queue=QUEUE),
-            ):
-                await stack.enter_async_context(context)
-            credited = await stack.enter_async_context(bus.subscribe(calls.money.CREDITED))
-            await stack.enter_async_context(
-                background(
-                    steadily("settle.windows", self._roll, self._clock),
-                    steadily("settle.credits", partial(self._hear_credits, credited), self._clock),
-                )
-            )
+        async with (
+            serve(bus, calls.subscriptions.SUBSCRIBE, calls.subscriptions.Subscribe, self.open, queue=QUEUE),
+            serve(bus, calls.subscriptions.UNSUBSCRIBE, calls.subscriptions.SubscriptionRef, self.close, queue=QUEUE),
+            serve(bus, calls.subscriptions.SUBSCRIPTIONS, calls.base.AccountRef, self.list_of, queue=QUEUE),
+            serve(bus, calls.subscriptions.METER, calls.subscriptions.MeterUse, self.meter, queue=QUEUE),
+            bus.subscribe(calls.money.CREDITED) as credited,
+            background(
+                steadily("settle.windows", self._roll, self._clock),
+                steadily("settle.credits", partial(self._hear_credits, credited), self._clock),
+            ),
+        ):
             yield
 
     async def open(self, request: calls.subscriptions.Subscribe) -> SubscriptionView:
