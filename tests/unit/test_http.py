@@ -15,10 +15,12 @@ from litestar.routes import HTTPRoute
 from nacl.signing import SigningKey
 
 from fallow.domain import calls
+from fallow.domain.commands import Kind, encode_data
 from fallow.domain.delegations import Receipt
-from fallow.domain.errors import NotFound
+from fallow.domain.errors import Conflict, NotFound
 from fallow.domain.orders import Order
 from fallow.domain.prices import Delivered, cost_microusd
+from fallow.domain.streams import Opening
 from fallow.domain.views.base import ErrorView
 from fallow.http import jobs
 from fallow.http.json_rpc import RATE, create_rpc_app
@@ -27,8 +29,10 @@ from fallow.ports.mishaps import MISHAPS
 from fallow.ports.rates import Rate
 from fallow.ports.remembered import MOMENT_MS
 from fallow.ports.rpc import serve
+from fallow.ports.streams import Stream
 from fallow.sdk.bills import offers
 from fallow.sdk.signing import BuyerKey
+from tests.memory_streams import MemoryStream, stream_pair
 from tests.network import until
 from tests.unit import fake_network
 from tests.unit.canned_client import CannedClient
@@ -37,6 +41,7 @@ from tests.unit.fake_network import BUYER, BUYER_KEY, OPERATOR, OPERATOR_KEY, OT
 NODE = SigningKey(b"1" * 32)
 STRANGER = SigningKey(b"2" * 32)
 JOB = "0" * 32
+LS = {"command": ["ls"]}
 
 
 @pytest.fixture
@@ -434,6 +439,70 @@ async def test_an_end_that_the_bus_lost_is_found_by_the_heartbeat(
     response = await stream
     assert response.text.count(": still here") >= 2
     assert [data["state"] for _, data in events_of(response)] == ["running", "done"]
+
+
+async def test_events_end_with_the_key_that_asked_for_them(network: FakeNetwork, http: httpx2.AsyncClient) -> None:
+    await submitted(http)
+    async with asyncio.TaskGroup() as group:
+        stream = group.create_task(http.get(f"/v1/jobs/{JOB}/events", headers=key()))
+        for _ in range(2):
+            await network.job_asked.get()
+        del network.keys[BUYER_KEY]
+        await minutes_later(network)
+        assert stream.done()
+    (name, last) = events_of(await stream)[-1]
+    assert (name, last["code"], network.jobs[JOB].state) == ("error", "auth.key", "running")
+
+
+@pytest.mark.parametrize("what", ["logs", "exec"])
+async def test_what_is_read_of_an_item_ends_with_the_key_that_asked_for_it(network: FakeNetwork, what: str) -> None:
+    """A log breaks off, since an end would say that the program has ended; a command says why it ends."""
+    opened: asyncio.Queue[MemoryStream] = asyncio.Queue()
+
+    class Node:
+        async def open(self, _: Opening) -> Stream:
+            here, there = stream_pair()
+            await there.write(encode_data(Kind.OUTPUT, b"so far"))
+            opened.put_nowait(there)
+            return here
+
+    async def grant(_: calls.streams.StreamRef) -> calls.streams.StreamGrant:
+        return calls.streams.StreamGrant(node="00" * 32, lease="11" * 16, ticket=b"")
+
+    network.app.state.gateway._nodes = Node()
+    path = f"/v1/jobs/{JOB}/items/0/{what}"
+    async with (
+        serve(network.bus, calls.streams.STREAM, calls.streams.StreamRef, grant, queue="fake"),
+        httpx2.AsyncClient(transport=httpx2.ASGITransport(network.app), base_url="http://x", headers=key()) as http,  # type: ignore[arg-type]
+    ):
+        asked = http.get(path) if what == "logs" else http.post(path, json=LS)
+        answering = asyncio.gather(asked, return_exceptions=True)
+        node = await opened.get()
+        await minutes_later(network)
+        assert not answering.done()
+        del network.keys[BUYER_KEY]
+        await minutes_later(network)
+        assert answering.done()
+        with pytest.raises(Conflict, match=r"stream\.closed"):
+            await read_all(node)
+    (answer,) = await answering
+    read = b"broken off" if isinstance(answer, BaseException) else answer.content
+    assert {"logs": b"broken off", "exec": b"auth.key"}[what] in read
+
+
+async def read_all(stream: Stream) -> bytes:
+    read = b""
+    while piece := await stream.read():
+        read += piece
+    return read
+
+
+async def minutes_later(network: FakeNetwork) -> None:
+    """Let time pass, and everybody do what is due meanwhile."""
+    for _ in range(20):
+        network.clock.advance(15_000)
+        for _ in range(20):
+            await asyncio.sleep(0)
 
 
 async def test_streams_are_counted_and_given_back() -> None:
