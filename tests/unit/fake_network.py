@@ -194,6 +194,7 @@ class FakeNetwork:
         self.earned: dict[str, EarningsView] = {}
         self.spent: dict[str, SpendingView] = {}
         self.actions: list[ActionView] = []
+        self.logged: list[tuple[str, calls.base.Person]] = []
         self.enrolled = [enrolled_view()]
         self.bans: list[BanView] = []
         self.checks = 0
@@ -407,6 +408,7 @@ class FakeNetwork:
         return {}
 
     async def create_key(self, ask: calls.keys.MakeKey) -> calls.keys.Secret:
+        self.logged += [("key.make", by) for by in (ask.by,) if by is not None]
         key = new_key(len(self.keys).to_bytes(KEY_ID_BYTES), bytes(KEY_SECRET_BYTES))
         self.keys[key.text] = calls.keys.KeyInfo(key_id=key.key_id, account=ask.account or OTHER, scopes=ask.scopes)
         self.labels[key.key_id] = ask.label
@@ -424,6 +426,7 @@ class FakeNetwork:
     async def revoke(self, ask: calls.keys.RevokeKey) -> dict[str, str]:
         if ask.account and all((info.key_id, info.account) != (ask.key_id, ask.account) for info in self.keys.values()):
             raise NotFound("auth.no_such_key", "There is no such key.")
+        self.logged += [("key.revoke", by) for by in (ask.by,) if by is not None]
         self.keys = {key: info for key, info in self.keys.items() if info.key_id != ask.key_id}
         return {}
 

@@ -61,10 +61,9 @@ class Signing:
         request = calls.sessions.OpenByWallet(account=of, nonce=asked.nonce, signature=signature, **HERE)
         return await call(self.bus, calls.sessions.OPEN_BY_WALLET, request, calls.sessions.SessionInfo)
 
-    async def check(self, secret: str) -> calls.sessions.SessionInfo:
-        return await call(
-            self.bus, calls.sessions.CHECK_SESSION, calls.sessions.SessionRef(secret=secret), calls.sessions.SessionInfo
-        )
+    async def check(self, secret: str, *, used: bool = True) -> calls.sessions.SessionInfo:
+        request = calls.sessions.SessionRef(secret=secret, used=used)
+        return await call(self.bus, calls.sessions.CHECK_SESSION, request, calls.sessions.SessionInfo)
 
     async def refusal(self, secret: str) -> str:
         with pytest.raises(FallowError) as caught:
@@ -103,6 +102,14 @@ async def test_a_session_ends_when_nobody_uses_it(signing: Signing) -> None:
     signing.world.clock.ms += IDLE_MS - 1
     await signing.check(opened.secret)
     signing.world.clock.ms += IDLE_MS
+    assert await signing.refusal(opened.secret) == "auth.session"
+
+
+async def test_what_only_looks_whether_a_session_lasts_does_not_make_it_last(signing: Signing) -> None:
+    opened = await signing.opened((await signing.world.key()).secret)
+    signing.world.clock.ms += IDLE_MS - 1
+    await signing.check(opened.secret, used=False)
+    signing.world.clock.ms += 1
     assert await signing.refusal(opened.secret) == "auth.session"
 
 

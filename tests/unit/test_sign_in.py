@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator
 from http.cookies import SimpleCookie
 
 import httpx2
+import msgspec
 import pytest
 from coincurve import PrivateKey
 from litestar.routes import HTTPRoute
 
 from fallow.bootstrap.http_server import serving
 from fallow.bootstrap.proxies import read_proxies
+from fallow.domain.calls.base import Person
 from fallow.domain.identity import address_text
 from fallow.domain.wallets import address_of, sign_text
 from fallow.http.limits import Limits
@@ -23,6 +25,7 @@ from tests.unit.fake_network import (
     BUYER,
     BUYER_KEY,
     NET,
+    OPERATOR,
     OPERATOR_KEY,
     OTHER_KEY,
     VIEWER,
@@ -289,6 +292,20 @@ async def test_keys_are_made_with_no_more_than_one_has_and_ended(
     assert (await http.delete(f"{path}/buyer", headers=headers)).status_code == 204
     refused(await http.get(path), 401, "auth.session")  # the session that it opened has ended with it, here at once
     assert OTHER_KEY in network.keys
+    assert network.logged == []
+
+
+async def test_what_an_operator_does_with_his_own_keys_is_in_the_log(
+    network: FakeNetwork, http: httpx2.AsyncClient
+) -> None:
+    """A further key that operates could else be made without a line, and used when the first one is revoked."""
+    network.keys[OPERATOR_KEY] = msgspec.structs.replace(network.keys[OPERATOR_KEY], scopes=["buy", "operate"])
+    headers = await signed_in(http, OPERATOR_KEY)
+    path, who = "/v1/account/api-keys", Person(account=OPERATOR, key_id="operator")
+    assert (await http.post(path, json={"scopes": ["operate"]}, headers=headers)).status_code == 201
+    (made,) = [key["key_id"] for key in (await http.get(path)).json() if key["key_id"] != "operator"]
+    assert (await http.delete(f"{path}/{made}", headers=headers)).status_code == 204
+    assert network.logged == [("key.make", who), ("key.revoke", who)]
 
 
 async def by_wallet(http: httpx2.AsyncClient, **changed: str) -> httpx2.Response:

@@ -12,7 +12,7 @@ from litestar.handlers import BaseRouteHandler
 
 from fallow.domain.calls.base import Person
 from fallow.domain.calls.keys import KeyInfo
-from fallow.domain.errors import NotAllowed
+from fallow.domain.errors import NotAllowed, Unavailable
 from fallow.domain.grants import is_credential
 from fallow.domain.identity import address
 from fallow.domain.networks import line_of
@@ -131,6 +131,21 @@ async def blob_rights(connection: Connection, _: BaseRouteHandler) -> None:
     connection.scope["auth"] = BlobRights(address(info.account).hex(), blob_bytes_max)
 
 
+async def until_refused(connection: Connection) -> None:
+    """Wait until a request would be let in no more: its key was revoked, its session ended, or its account is banned.
+
+    For answers that last, which end with it. To have one open is no use of a session.
+
+    Raises:
+        NotAllowed: as the guards.
+    """
+    gateway = _gateway(connection)
+    while True:
+        await gateway.clock.sleep(gateway.limits.heartbeat_s)
+        with suppress(Unavailable):
+            await _shown(connection, used=False)
+
+
 def provide_account(request: Request[Any, KeyInfo, Any]) -> str:
     """Give a handler the account that its request speaks for."""
     return request.auth.account
@@ -171,13 +186,13 @@ async def _key(connection: Connection, *scopes: str) -> KeyInfo:
     return info
 
 
-async def _shown(connection: Connection) -> KeyInfo:
+async def _shown(connection: Connection, *, used: bool = True) -> KeyInfo:
     """Return what a request may by its API key, or by the session of a browser; the key counts where both come."""
     secret = "" if "Authorization" in connection.headers else _secret(connection)
     if not secret:
         return await _gateway(connection).keys.check(connection.headers.get("Authorization"))
     check_csrf(connection, secret)
-    return (await _gateway(connection).sessions.check(secret)).key
+    return (await _gateway(connection).sessions.check(secret, used=used)).key
 
 
 def _secret(connection: Connection) -> str:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from typing import Any
 
 import msgspec
-from litestar import post
+from litestar import Request, post
 from litestar.params import JSONBody
 from litestar.types import Receive, Send
 
 from fallow.domain import calls
 from fallow.domain.commands import Kind, encode, encode_data
-from fallow.domain.errors import Conflict, FallowError
+from fallow.domain.errors import Conflict, FallowError, NotAllowed
 from fallow.domain.streams import Exec, Opening
 from fallow.http.answers import keyed
-from fallow.http.auth import buyer
+from fallow.http.auth import buyer, until_refused
 from fallow.http.errors import view_of
 from fallow.http.lasting import LastingResponse, first_of, gone, send_piece
 from fallow.http.logs import LEASE_HEADER, ItemIndex
@@ -31,13 +32,19 @@ from fallow.ports.streams import Stream
     tags=["jobs"],
 )
 async def execute(
-    gateway: Parts, payer: Account, job_id: JobId, index: ItemIndex, data: JSONBody[calls.streams.RunCommand]
+    gateway: Parts,
+    request: Request[Any, calls.keys.KeyInfo, Any],
+    payer: Account,
+    job_id: JobId,
+    index: ItemIndex,
+    data: JSONBody[calls.streams.RunCommand],
 ) -> LastingResponse:
     """Run a command in the sandbox of an item that runs now. What it writes is sent in pieces as it comes.
 
     A piece is its kind (1 byte), its length (2 bytes, big-endian) and its payload: 17 is of stdout, 18 of stderr, and
     19, the last one, holds the exit code in a byte; in its stead 20 holds an ErrorView that says why there is none. The
-    command ends with the job, and when the client goes. 409 when the item does not run.
+    command ends with the job, when the client goes, and when what asked for it is good no more. 409 when the item does
+    not run.
     """
     want = calls.streams.StreamRef(account=payer, job=job_id, item=index, purpose="exec")
     with ExitStack() as held:
@@ -45,17 +52,24 @@ async def execute(
         grant = await gateway.ask(calls.streams.STREAM, want, calls.streams.StreamGrant)
         stream = await gateway.open(Opening(grant.ticket, Exec(data.command)))
         held.callback(stream.reset, Conflict("stream.closed", "Whoever ran the command has gone."))
-        run, headers = _Running(stream, data.stdin.encode()).run, {LEASE_HEADER: grant.lease}
+        run, headers = _Running(stream, request, data.stdin.encode()).run, {LEASE_HEADER: grant.lease}
         return LastingResponse(run, held.pop_all(), media_type="application/octet-stream", headers=headers)
 
 
 class _Running:
-    def __init__(self, stream: Stream, stdin: bytes) -> None:
+    def __init__(self, stream: Stream, request: Request[Any, Any, Any], stdin: bytes) -> None:
         self._stream = stream
+        self._request = request
         self._stdin = stdin
 
     async def run(self, receive: Receive, send: Send) -> None:
-        await first_of(self._carry(send), gone(receive))
+        await first_of(self._carry(send), self._refused(send), gone(receive))
+
+    async def _refused(self, send: Send) -> None:
+        try:
+            await until_refused(self._request)
+        except NotAllowed as error:
+            await send_piece(send, encode(Kind.REFUSED, msgspec.json.encode(view_of(error))))
 
     async def _carry(self, send: Send) -> None:
         """What it reads fits what a stream takes in unasked, so that nothing has to be read meanwhile."""

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
+from typing import Any
 
 import msgspec
-from litestar import get
+from litestar import Request, get
 from litestar.types import Receive, Send
 
 from fallow.domain import calls
-from fallow.domain.errors import FallowError, Unavailable
+from fallow.domain.errors import FallowError, NotAllowed, Unavailable
 from fallow.domain.jobs import FINAL
 from fallow.domain.views.jobs import JobEvent, JobView
 from fallow.http.answers import keyed
-from fallow.http.auth import buyer
+from fallow.http.auth import buyer, until_refused
 from fallow.http.errors import view_of
 from fallow.http.gateway import Gateway
 from fallow.http.lasting import LastingResponse, first_of, gone, send_event, send_piece
@@ -26,12 +27,15 @@ log = logging.getLogger(__name__)
 @get(
     "/v1/jobs/{job_id:str}/events", guards=[buyer], media_type="text/event-stream", responses=keyed(404), tags=["jobs"]
 )
-async def events(gateway: Parts, payer: Account, job_id: JobId) -> LastingResponse:
+async def events(
+    gateway: Parts, request: Request[Any, calls.keys.KeyInfo, Any], payer: Account, job_id: JobId
+) -> LastingResponse:
     """A `job` event with the JobView now, then each change as `item` or `job` with a JobEvent, until the job ends.
 
-    Comments keep the connection open. An `error` event with an ErrorView ends the stream early: connect again.
+    Comments keep the connection open. An `error` event with an ErrorView ends the stream early: connect again. It also
+    ends when what opened it is good no more.
     """
-    feed = Feed(gateway, payer, job_id)
+    feed = Feed(gateway, request, payer, job_id)
     await feed.job()
     held = ExitStack()
     held.enter_context(gateway.streams.opened(payer))
@@ -41,8 +45,9 @@ async def events(gateway: Parts, payer: Account, job_id: JobId) -> LastingRespon
 class Feed:
     """The events of one job to one client."""
 
-    def __init__(self, gateway: Gateway, account: str, job_id: str) -> None:
+    def __init__(self, gateway: Gateway, request: Request[Any, Any, Any], account: str, job_id: str) -> None:
         self._gateway = gateway
+        self._request = request
         self._account = account
         self._id = job_id
 
@@ -51,8 +56,14 @@ class Feed:
         return await self._gateway.ask(calls.jobs.JOB, calls.jobs.JobRef(account=self._account, job=self._id), JobView)
 
     async def run(self, receive: Receive, send: Send) -> None:
-        """Send until the job has ended or the client is gone."""
-        await first_of(self._changes(send), self._heartbeat(send), gone(receive))
+        """Send until the job has ended, or the client is gone or no longer let in."""
+        await first_of(self._changes(send), self._heartbeat(send), self._refused(send), gone(receive))
+
+    async def _refused(self, send: Send) -> None:
+        try:
+            await until_refused(self._request)
+        except NotAllowed as error:
+            await send_event(send, "error", view_of(error))
 
     async def _changes(self, send: Send) -> None:
         try:

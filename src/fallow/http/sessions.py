@@ -49,8 +49,8 @@ class Sessions:
         """Open a session with a wallet's signature; NotAllowed and InvalidInput as the registry says it."""
         return await call(self._bus, calls.sessions.OPEN_BY_WALLET, request, calls.sessions.SessionInfo)
 
-    async def check(self, secret: str) -> calls.sessions.SessionInfo:
-        """Return whose session it is.
+    async def check(self, secret: str, *, used: bool = True) -> calls.sessions.SessionInfo:
+        """Return whose session it is; with `used` its holder does something just now.
 
         Raises:
             NotAllowed: `auth.session` when it has ended, `account.banned`.
@@ -60,7 +60,7 @@ class Sessions:
         known = self._known.recall(digest)
         if known is not None and self._clock.now_ms() >= known.ends_at:
             self._known.drop(digest)
-        asked = calls.sessions.SessionRef(secret=secret)
+        asked = calls.sessions.SessionRef(secret=secret, used=used)
         return await self._known.ask(
             digest, lambda: call(self._bus, calls.sessions.CHECK_SESSION, asked, calls.sessions.SessionInfo)
         )

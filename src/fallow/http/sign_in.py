@@ -10,6 +10,7 @@ from litestar.params import JSONBody
 from msgspec import Meta
 
 from fallow.domain import calls
+from fallow.domain.calls.base import Person
 from fallow.domain.errors import NotAllowed
 from fallow.domain.identity import address
 from fallow.domain.orders import Label
@@ -19,7 +20,7 @@ from fallow.http.answers import keyed, public
 from fallow.http.auth import address_of, anyone_here, anyone_or_member, buyer
 from fallow.http.gateway import Gateway
 from fallow.http.keys import KEY_CHARACTERS_MAX
-from fallow.http.params import Account, AfterKey, KeyId, Limit, Parts
+from fallow.http.params import Account, AfterKey, By, KeyId, Limit, Parts
 from fallow.http.public import host_of
 from fallow.http.sessions import check_csrf, cookie_name, csrf_of, secret_of, set_cookie
 from fallow.ports.rpc import Empty
@@ -167,22 +168,32 @@ async def own_keys(gateway: Parts, payer: Account, after: AfterKey = "", limit: 
 
 
 @post("/v1/account/api-keys", guards=[buyer], responses=keyed(413), tags=["account"])
-async def make_key(gateway: Parts, request: KeyRequest, payer: Account, data: JSONBody[NewKey]) -> calls.keys.Secret:
+async def make_key(
+    gateway: Parts, request: KeyRequest, payer: Account, by: By, data: JSONBody[NewKey]
+) -> calls.keys.Secret:
     """Make a further API key for your account. It is shown once."""
     if beyond := sorted(set(data.scopes) - set(request.auth.scopes)):
         raise NotAllowed("scope.missing", f"What asks may not {beyond[0]} itself.", "Ask with a key that may.")
     # What it makes stays for ever, as other words do that an account has recorded for nothing.
     gateway.words.take(payer)
-    asked = calls.keys.CreateKey(account=payer, scopes=sorted(set(data.scopes)), label=data.label)
+    asked = calls.keys.MakeKey(
+        account=payer, scopes=sorted(set(data.scopes)), label=data.label, by=_if_operator(request, by)
+    )
     return await gateway.ask(calls.keys.CREATE_KEY, asked, calls.keys.Secret)
 
 
 @delete("/v1/account/api-keys/{key_id:str}", guards=[buyer], responses=keyed(404), tags=["account"])
-async def revoke_own_key(gateway: Parts, payer: Account, key_id: KeyId) -> None:
+async def revoke_own_key(gateway: Parts, request: KeyRequest, payer: Account, by: By, key_id: KeyId) -> None:
     """End an API key of your account, and the sessions that it opened; elsewhere they work for seconds yet."""
-    await gateway.ask(calls.keys.REVOKE_KEY, calls.keys.RevokeKey(key_id=key_id, account=payer), Empty)
+    asked = calls.keys.RevokeKey(key_id=key_id, account=payer, by=_if_operator(request, by))
+    await gateway.ask(calls.keys.REVOKE_KEY, asked, Empty)
     gateway.keys.forget(key_id)
     gateway.sessions.forget(key_id)
+
+
+def _if_operator(request: KeyRequest, by: Person) -> Person | None:
+    """Who asks, if it is an operator: among his own keys are those that operate, so that they are in the log, too."""
+    return by if "operate" in request.auth.scopes else None
 
 
 def _opened(gateway: Gateway, request: KeyRequest, info: calls.sessions.SessionInfo) -> Response[SessionView]:

@@ -45,9 +45,10 @@ class OpenByWallet(Request, frozen=True, kw_only=True):
 
 
 class SessionRef(Request, frozen=True, kw_only=True):
-    """A session, by the secret that its holder's cookie carries."""
+    """A session, by the secret that its holder's cookie carries. One that is not `used` ends two hours after it was."""
 
     secret: str
+    used: bool = True
 
 
 class SessionInfo(Request, frozen=True, kw_only=True):

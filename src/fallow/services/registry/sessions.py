@@ -128,7 +128,7 @@ class Sessions:
             if row is None or info is None or now >= min(row.opened_at + SESSION_MS, row.seen_at + IDLE_MS):
                 raise NotAllowed("auth.session", "This session has ended.", "Sign in again.")
             await self._refuse_banned(tx, address(info.account))
-            if now - row.seen_at >= TOUCH_MS:
+            if request.used and now - row.seen_at >= TOUCH_MS:
                 await self._store.touch(tx, secret, now)
         return calls.sessions.SessionInfo(key=info, ends_at=row.opened_at + SESSION_MS)
 
