@@ -71,7 +71,6 @@ def test_the_search_finds_what_is_there(ahead: int) -> None:
     assert shown_in([salt], b"some" + salt.value[1:] + b"more") == []
 
 
-@pytest.mark.timeout(240)
 async def test_nothing_that_is_published_tells_of_people_and_one_who_is_erased_changes_no_epoch(tmp_path: Path) -> None:
     place = ("--country", "de", "--at", f"{LATITUDE},{LONGITUDE}")
     async with network(validators=f"0x{address_of(VALIDATOR).hex()}") as net:
