@@ -31,7 +31,7 @@ class Anvil:
     def ask(self, method: str, *params: Any) -> Any:
         """The result of a request. Raises AssertionError where it is an error."""
         asked = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-        answer = httpx2.post(self.url, json=asked, timeout=30).json()
+        answer = httpx2.post(self.url, json=asked, timeout=120).json()
         assert "error" not in answer, answer
         return answer["result"]
 

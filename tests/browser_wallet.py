@@ -12,6 +12,7 @@ from fallow.domain.identity import address, address_text
 from fallow.domain.transactions import Unsigned
 from fallow.domain.wallets import text_digest
 from fallow.ports.signer import Signer
+from tests.network import BOUND
 
 ELSEWHERE = 1
 GAS = 500_000
@@ -105,7 +106,7 @@ class BrowserWallet:
 
     async def _ask(self, method: str, params: list[Any]) -> dict[str, Any]:
         asked = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-        async with httpx2.AsyncClient() as http:
+        async with httpx2.AsyncClient(timeout=BOUND) as http:
             answer = await http.post(self._chain.url, json=asked)
         said: dict[str, Any] = answer.json()
         return said

@@ -74,7 +74,7 @@ def running_engines(folder: Path) -> Iterator[Engines]:
             yield Engines(**json.loads(line))
         finally:
             child.stdin.close()
-            child.wait(60)
+            child.wait(120)
 
 
 @asynccontextmanager

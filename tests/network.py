@@ -126,14 +126,13 @@ def first_line(process: subprocess.Popen[str], log: Path) -> str:
     return line
 
 
-def stop(process: subprocess.Popen[str], *, polite_s: float = 20.0) -> None:
+def stop(process: subprocess.Popen[str]) -> None:
     """End a process and all of its group."""
     if process.poll() is None:
         process.terminate()
-    try:
-        process.wait(polite_s)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGCONT)
+        process.send_signal(signal.SIGCONT)  # it may stand still
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(BOUND / 2)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait(BOUND)

@@ -89,7 +89,7 @@ class RealWorld(World):
         """Propose a lease on a program that never ends; return its sandbox's process once it is busy."""
         known = {process.pid for process in sandboxes()}
         work = {"program": self.program, "fuel": 10**15}
-        await self.propose(self.proposal(number, work=work, answer_by=self.real_clock.now_ms() + 10_000))
+        await self.propose(self.proposal(number, work=work, answer_by=self.real_clock.now_ms() + round(1000 * BOUND_S)))
         await until(lambda: any(busy(one) for one in sandboxes() if one.pid not in known))
         (process,) = (one for one in sandboxes() if one.pid not in known)
         return process

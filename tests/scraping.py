@@ -10,7 +10,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from fallow.domain.errors import Unavailable
-from tests.network import Net
+from tests.network import BOUND, Net
 
 Scraped = Mapping[str, list["Line"]]
 
@@ -42,7 +42,7 @@ async def scrape(net: Net, *, samples: bool = True) -> Scraped:
     found: dict[str, list[Line]] = {}
     verify = str(net.running.ca) if net.running.ca else True
     try:
-        async with httpx2.AsyncClient(verify=verify) as client:
+        async with httpx2.AsyncClient(verify=verify, timeout=BOUND) as client:
             answer = await client.get(f"{net.running.url}/metrics", headers={"Authorization": f"Bearer {secret(net)}"})
     except httpx2.TransportError as error:
         raise Unavailable("test.gateway", "The gateway is away.") from error

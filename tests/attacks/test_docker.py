@@ -20,6 +20,7 @@ from tests.attacks.test_containers import _ends, running, said
 from tests.capability import require
 from tests.container_jobs import ContainerCase, docker_archive, entry, image, layer, oci_archive, zstd
 from tests.docker_daemon import docker_only
+from tests.network import BOUND
 from tests.python_jobs import left_over
 
 pytestmark = [pytest.mark.xdist_group("docker"), pytest.mark.capability("docker")]
@@ -219,7 +220,7 @@ def test_no_container_outlives_an_agent_that_was_killed(tmp_path: Path, socket: 
             agent.send_signal(signal.SIGKILL)
         if not keeper:
             asyncio.run(again.probe())
-        assert _ends(held, seconds=20)
+        assert _ends(held, seconds=BOUND)
     finally:
         asyncio.run(again.erase(for_good=True))
     assert docker(socket, "ps", "--all", "--quiet") == owners

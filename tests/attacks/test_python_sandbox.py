@@ -480,7 +480,7 @@ async def test_a_script_that_ignores_being_asked_is_killed(case: PythonCase) -> 
         time_limit_s=2,
     )
     assert finished.reason == "program.time"
-    assert 2000 <= finished.used_ms < 10_000
+    assert 2000 <= finished.used_ms < 60_000
     assert left_over("mark-of-deaf") == []
 
 

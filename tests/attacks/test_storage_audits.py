@@ -32,6 +32,7 @@ from tests.attacks.cheating import Rate
 from tests.audit_world import ROUND_MS, Audited, Keeper, Piece, audited, late
 from tests.epoch_files import NET
 from tests.integration.test_storage_lists import explained
+from tests.network import until_async
 from tests.places_world import BUCKET, STREAM, signing
 
 ROUNDS = 24
@@ -411,14 +412,14 @@ async def test_audits_go_on_by_themselves(network: Audited) -> None:
     scores = await network.world.places.audits.scores()
     before = sum(score.audits for score in scores)
     async with background(network.world.places.audits.audit()):
-        for _ in range(2000):
-            await asyncio.sleep(0.001)
+
+        async def audited_anew() -> bool:
             network.world.clock.advance(20_000)
             await network.world.tell()
-            scores = await network.world.places.audits.scores()
-            if sum(score.audits for score in scores) >= before + 20:
-                break
-    assert sum(score.audits for score in scores) >= before + 20
+            scores[:] = await network.world.places.audits.scores()
+            return sum(score.audits for score in scores) >= before + 20
+
+        await until_async(audited_anew, "nodes are audited", every=0.001)
     assert {score.score for score in scores} == {1}
 
 

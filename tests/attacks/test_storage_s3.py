@@ -24,6 +24,7 @@ from fallow.adapters.clock import SystemClock
 from fallow.verticals.storage.core.calls.base import PARTS_MAX
 from fallow.verticals.storage.gateway.body import DOCUMENT_BYTES_MAX
 from fallow.verticals.storage.gateway.users import User
+from tests.network import BOUND
 from tests.s3_world import MAIN, READER, World, plainly, refused, s3_world
 
 pytestmark = pytest.mark.xdist_group("hostile s3")
@@ -67,7 +68,7 @@ DOCUMENTS = {
     "a zero": b"<Delete><Object><Key>&#0;</Key></Object></Delete>",
     "more than there may be": b"<Delete>" + b" " * DOCUMENT_BYTES_MAX + b"</Delete>",
 }
-TIMES = 200
+TIMES = 50
 """How much faster the hasty gateway's clock goes."""
 
 
@@ -124,7 +125,7 @@ class _Signer(S3SigV4Auth):  # type: ignore[misc] # it has no types
 
 
 def sent(world: World, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
-    with closing(http.client.HTTPConnection("127.0.0.1", world.port, timeout=30)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", world.port, timeout=BOUND)) as connection:
         connection.putrequest(method, path, skip_accept_encoding=True)
         for name, value in {"Content-Length": str(len(body)), **headers}.items():
             connection.putheader(name, value.encode("latin-1", "replace"))
@@ -136,7 +137,7 @@ def sent(world: World, method: str, path: str, body: bytes, headers: Mapping[str
 
 def raw(world: World, data: bytes) -> bytes:
     """Send bytes, and what comes until the other side ends. Who was refused early could not send all, and reads why."""
-    with closing(socket.create_connection(("127.0.0.1", world.port), timeout=30)) as line:
+    with closing(socket.create_connection(("127.0.0.1", world.port), timeout=BOUND)) as line:
         answer = b""
         with suppress(OSError):
             line.sendall(data)
@@ -375,7 +376,7 @@ def test_documents_that_would_burst_are_not_read(s3: World, bucket: str, documen
     began = time.monotonic()
     status, said = signed(s3, "POST" if query == "delete" else "PUT", f"/{bucket}?{query}", document, sums)
     assert status == 400, said
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60
     assert b"root:" not in said
 
 
@@ -472,13 +473,13 @@ def test_who_dribbles_holds_nothing_for_ever() -> None:
             thread.start()
         world.client().put_object(Bucket="slow", Key="quick", Body=bytes(1 << 20))
         for thread in ended:
-            thread.join(30)
+            thread.join(BOUND)
             assert not thread.is_alive(), "the upload of one byte now and then is ended"
         assert names(world, "slow") == ["quick"]
 
 
 def _dribble(world: World, number: int) -> None:
-    with closing(socket.create_connection(("127.0.0.1", world.port), timeout=30)) as line:
+    with closing(socket.create_connection(("127.0.0.1", world.port), timeout=BOUND)) as line:
         line.sendall(put_head(world, f"/slow/{number}", 1 << 30))
         try:
             while True:

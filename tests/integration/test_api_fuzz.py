@@ -21,7 +21,7 @@ from schemathesis.specs.openapi import checks
 from fallow import AsyncClient, Order
 from fallow.adapters.memory.bus import MemoryHub
 from tests import programs
-from tests.network import running_network
+from tests.network import BOUND, running_network
 from tests.unit.fake_network import FakeNetwork
 
 pytestmark = pytest.mark.xdist_group("api")
@@ -96,7 +96,11 @@ def test_every_answer_is_one_that_the_document_states(
         hostile = mode is GenerationMode.NEGATIVE and not mine
         excluded = [checks.response_schema_conformance] if operation.label in STREAMS else []
         case.call_and_validate(
-            base_url=known.url, headers=headers, checks=REFUSING if hostile else CHECKS, excluded_checks=excluded
+            base_url=known.url,
+            headers=headers,
+            checks=REFUSING if hostile else CHECKS,
+            excluded_checks=excluded,
+            timeout=BOUND,
         )
 
     ask()

@@ -32,7 +32,7 @@ from fallow.domain.identity import address, address_text
 from fallow.domain.wallets import address_of
 from tests.engines import child_environment
 from tests.evm_accounts import Holder, call_data, requests
-from tests.network import Net, fallow, network, until, until_async
+from tests.network import BOUND, Net, fallow, network, until, until_async
 
 NET = "public-test"
 OWNER, OTHER = Holder(chain_id_of(NET), 1), Holder(chain_id_of(NET), 2)
@@ -73,7 +73,7 @@ class Role:
 
     async def ask(self, *calls: tuple[Any, ...]) -> list[Any]:
         """Results of some requests."""
-        async with httpx2.AsyncClient() as client:
+        async with httpx2.AsyncClient(timeout=BOUND) as client:
             answer = await client.post(chain_of(read_place(self.data)).url, content=requests(*calls))
         return [one.get("result", one.get("error")) for one in answer.json()]
 
@@ -223,7 +223,7 @@ async def test_the_preset_public_has_a_chain_whose_deposits_become_credits_once(
         assert len(net.pids("chain")) == 1
         shown = await net.operator.network()
         assert shown.chain_id == chain_id_of(net.running.net)
-        async with httpx2.AsyncClient() as client:
+        async with httpx2.AsyncClient(timeout=BOUND) as client:
             answer = await client.post(shown.chain_url, content=requests(("eth_chainId",)))
             preflight = await client.options(
                 shown.chain_url,

@@ -35,7 +35,7 @@ from tests.instant_chain import KeySigner
 from tests.integration.test_console import net as net  # noqa: PLC0414 - a fixture
 from tests.integration.test_console_buyer import HOSTILE, PIXEL, enter, read, usable
 from tests.memory_store import MemoryStore
-from tests.network import Net
+from tests.network import BOUND, Net
 from tests.unit.fake_network import BUYER, BUYER_KEY, FakeNetwork, fake_network, subscription_view
 
 pytestmark = [pytest.mark.xdist_group("console"), pytest.mark.asyncio(loop_scope="session")]
@@ -180,7 +180,7 @@ async def test_files_are_stored_looked_at_saved_shared_and_deleted(running: Chro
         await page.get_by_label("Link for").select_option("an hour")
         await page.get_by_role("button", name="Make a link").click()
         link = await page.get_by_role("status").locator("code").inner_text()
-        async with httpx2.AsyncClient() as somebody:
+        async with httpx2.AsyncClient(timeout=BOUND) as somebody:
             answer = await somebody.get(link)
             assert (answer.text, answer.headers["content-disposition"][:10]) == ("dug", "attachment")
             stored.network.clock.advance(3_601_000)

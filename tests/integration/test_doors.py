@@ -20,7 +20,7 @@ from fallow.adapters.nats.permissions import inbox_prefix
 from fallow.agent.identity import NodeKey
 from fallow.domain import calls
 from fallow.domain.views.base import ErrorView
-from tests.network import Running, running_network
+from tests.network import BOUND, Running, running_network
 
 pytestmark = pytest.mark.xdist_group("doors")
 
@@ -42,7 +42,7 @@ def key(secret: str) -> dict[str, str]:
 
 async def still_works(running: Running) -> None:
     """All roles answer."""
-    async with httpx2.AsyncClient(base_url=running.url) as http:
+    async with httpx2.AsyncClient(base_url=running.url, timeout=BOUND) as http:
         for path, secret in (("/v1/jobs", "buyer_key"), ("/v1/operator/ledger-check", "operator_key")):
             assert (await http.get(path, headers=key(running.welcome[secret]))).status_code == 200
         assert (await http.get("/v1/nodes")).status_code == 200
@@ -74,7 +74,7 @@ TAKES_JSON = {
 @pytest.mark.parametrize("path", TAKES_JSON)
 async def test_bodies_that_are_none(running: Running, path: str) -> None:
     headers = JSON | (key(running.welcome[TAKES_JSON[path]]) if TAKES_JSON[path] else {})
-    async with httpx2.AsyncClient(base_url=running.url) as http:
+    async with httpx2.AsyncClient(base_url=running.url, timeout=BOUND) as http:
         for what, (body, status, code) in BODIES.items():
             answer = await http.post(path, content=body, headers=headers)
             assert (answer.status_code, answer.json()["code"]) == (status, code), (what, answer.text)
@@ -112,7 +112,7 @@ async def test_requests_that_are_none(running: Running, what: str) -> None:
 
 
 async def test_keys_that_open_nothing(running: Running) -> None:
-    async with httpx2.AsyncClient(base_url=running.url) as http:
+    async with httpx2.AsyncClient(base_url=running.url, timeout=BOUND) as http:
         made = await http.post(
             "/v1/operator/keys", json={"label": "soon ended"}, headers=key(running.welcome["operator_key"])
         )
@@ -130,7 +130,7 @@ async def test_keys_that_open_nothing(running: Running) -> None:
 
 async def test_joins_that_let_nobody_in(running: Running) -> None:
     good = {"token": "fj_x", "node": "0" * 64, "proof": "0" * 128}
-    async with httpx2.AsyncClient(base_url=running.url) as http:
+    async with httpx2.AsyncClient(base_url=running.url, timeout=BOUND) as http:
         for change, status, code in (
             ({"token": ""}, 403, "join.proof"),
             ({"token": "t" * 201}, 400, "http.invalid"),
@@ -191,7 +191,7 @@ BEATS = [
 async def enrol(running: Running, node: NodeKey) -> None:
     token = running.welcome["join_token"]
     proof = node.sign(calls.nodes.join_message(token, node.text)).hex()
-    async with httpx2.AsyncClient(base_url=running.url) as http:
+    async with httpx2.AsyncClient(base_url=running.url, timeout=BOUND) as http:
         answer = await http.post("/v1/join", json={"token": token, "node": node.text, "proof": proof})
         assert answer.status_code == 201, answer.text
 

@@ -22,7 +22,7 @@ from fallow.bootstrap.install import make_installer
 from fallow.bootstrap.wheel import pack_wheel
 from fallow.cli.install_line import install_line
 from tests.engines import reachable_folder
-from tests.network import NEEDS, Running, clean_environment, connected, running_network, until
+from tests.network import BOUND, NEEDS, Running, clean_environment, connected, running_network, until
 from tests.programs import hello
 
 pytestmark = pytest.mark.xdist_group("tls")
@@ -75,7 +75,7 @@ def typed(line: str, machine: Path) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
-        process.wait(60)
+        process.wait(BOUND)
 
 
 def said(machine: Path) -> str:
@@ -85,7 +85,7 @@ def said(machine: Path) -> str:
 def refused(line: str, machine: Path) -> str:
     """What it says when it gives up."""
     with typed(line, machine) as process:
-        assert process.wait(60) != 0
+        assert process.wait(BOUND) != 0
     assert not (machine / "program").exists(), "nothing was installed"
     assert list((machine / "home").iterdir()) == []
     return said(machine)

@@ -158,7 +158,7 @@ async def test_a_short_silence_of_a_node_closes_nothing() -> None:
 
 async def test_after_a_long_silence_the_late_result_is_refused_and_not_paid() -> None:
     async with network() as net, net.agents("barn", "mill") as agents:
-        rounds = [SECOND]
+        rounds = [3 * SECOND]  # enough to be stopped in the middle of it
         order = await net.submit(rounds)
         await net.runs(order.id)
         item = await net.buyer.item(order.id, 0)

@@ -23,7 +23,7 @@ from fallow.domain.identity import address
 from fallow.domain.wallets import address_of
 from fallow.sdk.trust import verifying
 from tests.integration.test_validators import all_is_sealed
-from tests.network import Net, fallow, network, until_async
+from tests.network import BOUND, Net, fallow, network, until_async
 from tests.programs import SECOND
 
 VALIDATOR = PrivateKey(b"v" * 32)
@@ -71,7 +71,6 @@ def test_the_search_finds_what_is_there(ahead: int) -> None:
     assert shown_in([salt], b"some" + salt.value[1:] + b"more") == []
 
 
-@pytest.mark.timeout(240)
 async def test_nothing_that_is_published_tells_of_people_and_one_who_is_erased_changes_no_epoch(tmp_path: Path) -> None:
     place = ("--country", "de", "--at", f"{LATITUDE},{LONGITUDE}")
     async with network(validators=f"0x{address_of(VALIDATOR).hex()}") as net:
@@ -116,7 +115,7 @@ def vote(net: Net, epoch: int) -> None:
 
 def network_key(net: Net) -> bytes:
     """As the network tells it."""
-    answer = httpx2.get(f"{net.url}/v1/network", verify=verifying(net.running.ca))
+    answer = httpx2.get(f"{net.url}/v1/network", verify=verifying(net.running.ca), timeout=BOUND)
     return bytes.fromhex(json.loads(answer.content)["public_key"])
 
 
@@ -148,7 +147,7 @@ async def answers(net: Net, epoch: int) -> list[tuple[str, bytes]]:
     mine = f"/v1/epochs/{epoch}"
     routes = (*ROUTES, mine, f"{mine}/votes", f"{mine}/files/votes/0x{address_of(VALIDATOR).hex()}")
     found = []
-    async with httpx2.AsyncClient(base_url=net.url, verify=verifying(net.running.ca)) as stranger:
+    async with httpx2.AsyncClient(base_url=net.url, verify=verifying(net.running.ca), timeout=BOUND) as stranger:
         for route in routes:
             answer = await stranger.get(route)
             assert answer.is_success, (route, answer.content)

@@ -15,7 +15,7 @@ import pytest
 from fallow import Requirements
 from fallow.sdk.live import _Reading
 from tests.capability import require
-from tests.network import FALLOW, Net, clean_environment, network, stop, until, until_async
+from tests.network import BOUND, FALLOW, Net, clean_environment, network, stop, until, until_async
 
 SCRIPT = """
 import itertools, pathlib, time
@@ -81,7 +81,7 @@ class Router:
     def lines(self) -> int:
         """How many connections the machine has to the other side."""
         words = ("ip", "netns", "exec", self.machine, "ss", "-Htn", "state", "established", "dst", self.outside)
-        return len(subprocess.run(words, check=True, capture_output=True, timeout=30).stdout.splitlines())
+        return len(subprocess.run(words, check=True, capture_output=True, timeout=BOUND).stdout.splitlines())
 
     @contextmanager
     def cut(self) -> Iterator[None]:
@@ -95,7 +95,7 @@ class Router:
 
 
 def run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True, timeout=30)
+    subprocess.run(command, check=True, capture_output=True, timeout=BOUND)
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ async def join(net: Net, key: NodeKey, token: str, *, proof: bytes | None = None
     """Ask to be a node, as an agent does."""
     signature = proof or key.sign(join_message(token, key.text))
     body = msgspec.json.encode(Join(token=token, node=key.text, proof=signature.hex()))
-    async with httpx2.AsyncClient() as client:
+    async with httpx2.AsyncClient(timeout=BOUND) as client:
         return await client.post(f"{net.url}/v1/join", content=body, headers={"Content-Type": "application/json"})
 
 
@@ -618,7 +618,7 @@ async def test_the_command_line_buys_too(net: Net, tmp_path: Path) -> None:
 
 
 async def test_the_network_tells_everybody_who_it_is(net: Net) -> None:
-    async with httpx2.AsyncClient(base_url=net.url) as nobody:
+    async with httpx2.AsyncClient(base_url=net.url, timeout=BOUND) as nobody:
         view = (await nobody.get("/v1/network")).json()
         assert (view["net"], view["bus_url"]) == (net.running.net, net.running.place["bus_url"])
         refused = await nobody.get("/v1/account")

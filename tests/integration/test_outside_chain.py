@@ -19,7 +19,7 @@ from fallow.domain.wallets import keccak
 from tests.anvil import CHAIN_ID, Anvil, running_anvil
 from tests.capability import require
 from tests.engines import reachable_folder
-from tests.network import fallow, network, until_async
+from tests.network import BOUND, fallow, network, until_async
 
 pytestmark = pytest.mark.xdist_group("contracts")
 
@@ -112,7 +112,7 @@ async def test_a_network_settles_on_a_chain_of_others(tmp_path: Path, data: Path
 async def governance(data: Path, url: str) -> Any:
     """What the operator's page is told."""
     key = json.loads((data / "secrets" / "first-keys.json").read_text())["operator_key"]
-    async with httpx2.AsyncClient() as client:
+    async with httpx2.AsyncClient(timeout=BOUND) as client:
         answer = await client.get(f"{url}/v1/operator/governance", headers={"Authorization": f"Bearer {key}"})
     assert answer.status_code == 200, answer.text
     return answer.json()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pytest
 from playwright.async_api import Page, Route, expect
 
 from fallow.adapters.signer import FileSigner
@@ -18,10 +18,9 @@ from fallow.domain.views.audits import AuditView
 from tests.browser import PHONE, browser, tab
 from tests.browser_wallet import BrowserWallet, Chain
 from tests.integration.test_console_buyer import enter, usable
+from tests.integration.test_validators import all_is_sealed
 from tests.network import Net, fallow, network, until_async
 from tests.programs import SECOND
-
-pytestmark = pytest.mark.timeout(300)
 
 
 class Buyer:
@@ -211,8 +210,8 @@ async def test_a_dollar_is_in_one_place_from_the_deposit_to_the_root(tmp_path: P
         await net.at_rest()
         income = await earned(net)
         assert income > 0
+        await until_async(partial(all_is_sealed, net), "what was decided is among the records")
         await closed(net)
-        await closed(net)  # what was sealed a moment too late for the first
         assert await earned(net) == 0
         view = await audited(net)
         assert (view.deposited, view.owed) == (10_000_000, 4_000_000 + income)

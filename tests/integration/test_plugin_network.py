@@ -14,7 +14,7 @@ import pytest
 
 from tests import network as networks
 from tests.integration.test_epochs import closed, ended
-from tests.network import Agent, Net, fallow, network, until_async
+from tests.network import BOUND, Agent, Net, fallow, network, until_async
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "air-quality"
 PART_PPM = 50_000
@@ -88,7 +88,7 @@ async def follows(net: Net, agent: Agent, sensor: TextIO) -> None:
 
 async def everybody_sees_it(net: Net, agent: Agent, epoch: int) -> None:
     """On its page, among what happened, and at who governs the contracts."""
-    async with httpx2.AsyncClient(base_url=net.url) as client:
+    async with httpx2.AsyncClient(base_url=net.url, timeout=BOUND) as client:
 
         async def added_up() -> bool:
             shown = {one["name"]: one for one in (await client.get("/v1/networks")).json()}

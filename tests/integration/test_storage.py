@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import random
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +27,7 @@ from fallow.domain.epochs.manifest import path_of
 from fallow.sdk.accounts import new_id
 from fallow.verticals.storage.core.layout import SHARE_BYTES
 from tests.lending import Lenders, lending_network
-from tests.network import Agent, Net, connected, fallow, start, until_async
+from tests.network import BOUND, Agent, Net, connected, fallow, start, until_async
 
 pytestmark = pytest.mark.xdist_group("storage")
 
@@ -34,6 +36,9 @@ NEEDED = 4
 LENT_MIB = 400
 BIN = Path(sys.executable).parent
 LIMIT_MICROUSD = 1_000_000
+CONFIG = Config(
+    retries={"mode": "standard", "total_max_attempts": 4}, s3={"addressing_style": "path"}, read_timeout=BOUND
+)
 
 
 class World(NamedTuple):
@@ -78,7 +83,7 @@ async def world(lenders: Lenders) -> AsyncIterator[World]:
             aws_access_key_id=signing.access_key,
             aws_secret_access_key=signing.secret,
             region_name="fallow",
-            config=Config(retries={"max_attempts": 1}, s3={"addressing_style": "path"}),
+            config=CONFIG,
         )
         made = World(net, s3, environment)
         await until_async(lambda: asyncio.to_thread(_takes_bytes, made), "enough machines lend disk")
@@ -181,7 +186,7 @@ async def test_an_address_opens_one_object_of_the_gateway_s_in_any_browser(world
     said = await fallow("storage", "link", f"s3://{bucket}/{name}", "--json", **buyer)
     assert said.code == 0, said.err
     address = json.loads(said.out)["url"]
-    async with httpx2.AsyncClient() as browser:
+    async with httpx2.AsyncClient(timeout=BOUND) as browser:
         assert (await browser.get(address)).content == body
         assert (await browser.get(address.replace("X-Amz-Expires=86400", "X-Amz-Expires=96400"))).status_code == 403
 
@@ -233,7 +238,7 @@ async def test_what_is_sealed_on_ones_own_machine_is_for_nobody_else(
             await asyncio.to_thread(own.list_objects_v2, Bucket=await asyncio.to_thread(world.bucket))
     finally:
         serving.terminate()
-        ended = await asyncio.to_thread(serving.wait, 30)
+        ended = await asyncio.to_thread(serving.wait, BOUND)
         assert serving.stdout is not None
         serving.stdout.close()
     assert ended == 0, log.read_text()
@@ -307,7 +312,7 @@ async def test_a_part_is_shared_narrower_and_narrower_and_ends_when_its_owner_sa
             await asyncio.to_thread(theirs.get_object, Bucket=bucket, Key="a/1")
     finally:
         serving.terminate()
-        await asyncio.to_thread(serving.wait, 30)
+        await asyncio.to_thread(serving.wait, BOUND)
         assert serving.stdout is not None
         serving.stdout.close()
 
@@ -342,15 +347,20 @@ def _own_client(serving: subprocess.Popen[str]) -> Any:
         aws_access_key_id=said["access_key"],
         aws_secret_access_key=said["secret_key"],
         region_name="fallow",
-        config=Config(retries={"max_attempts": 1}, s3={"addressing_style": "path"}),
+        config=CONFIG,
     )
 
 
 def _files_with(words: bytes, *folders: Path) -> list[Path]:
     """Files below that hold these bytes: data of PostgreSQL and its log of writes, logs, pieces."""
-    files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
-    assert files
-    return [file for file in files if words in file.read_bytes()]
+    found, looked = list[Path](), 0
+    for file in (Path(parent, name) for folder in folders for parent, _, names in os.walk(folder) for name in names):
+        with suppress(FileNotFoundError):  # who works there deletes files, too
+            if file.is_file():
+                looked += 1
+                found += [file] * (words in file.read_bytes())
+    assert looked
+    return found
 
 
 async def test_with_half_of_the_machines_dead_all_is_read(world: World, lenders: Lenders) -> None:

@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
 from tests.lending import Door, Lenders, lending_network, opened_door
-from tests.network import Agent, Net, connected, until, until_async
+from tests.network import BOUND, Agent, Net, connected, until, until_async
 from tests.storage_marathon import run
 
 pytestmark = pytest.mark.xdist_group("storage kills")
@@ -158,7 +158,9 @@ async def test_what_was_acknowledged_reads_back_whatever_is_killed(
             _come_back(lenders)
             before = [one.went_on for one in busy]
             await until(
-                lambda: all(one.went_on > then + 1 for one, then in zip(busy, before, strict=True)), "it goes on"
+                lambda: all(one.went_on > then + 1 for one, then in zip(busy, before, strict=True)),
+                "it goes on",
+                bound=3 * BOUND,  # a request that nobody answers any more is given up after a long while
             )
         finally:
             for one in busy:

@@ -31,7 +31,7 @@ from fallow.domain.pins import split_token
 from fallow.sdk.trust import trusting
 from tests.engines import reachable_folder
 from tests.impostor import Authority, impostor, now
-from tests.network import NEEDS, Net, Running, Said, connected, fallow, running_network
+from tests.network import BOUND, NEEDS, Net, Running, Said, connected, fallow, running_network
 from tests.programs import hello
 
 pytestmark = pytest.mark.xdist_group("tls")
@@ -99,7 +99,7 @@ async def test_further_tokens_carry_the_pin_and_work_without_it(net: Net, tmp_pa
     # Whoever trusts the authority otherwise needs no pin.
     key = NodeKey.load_or_create(tmp_path / "key")
     assert net.running.ca is not None
-    async with httpx2.AsyncClient(verify=trusting(net.running.ca.read_text())) as client:
+    async with httpx2.AsyncClient(verify=trusting(net.running.ca.read_text()), timeout=BOUND) as client:
         for text in (token.secret, token.text):
             proof = key.sign(b"not checked here, but where it is")
             body = {"token": text, "node": key.text, "proof": proof.hex()}
@@ -137,7 +137,7 @@ async def test_s3_clients_trust_the_authority_that_was_logged_in_with(net: Net, 
 
 async def test_what_browsers_are_told(net: Net) -> None:
     assert net.running.ca is not None
-    async with httpx2.AsyncClient(verify=trusting(net.running.ca.read_text())) as client:
+    async with httpx2.AsyncClient(verify=trusting(net.running.ca.read_text()), timeout=BOUND) as client:
         answer = await client.get(f"{net.url}/v1/ca.pem")
     assert answer.text == net.running.ca.read_text()
     assert "max-age=" in answer.headers["Strict-Transport-Security"]
@@ -201,7 +201,7 @@ async def test_the_bus_must_show_who_it_is(net: Net, whom: str) -> None:
     with pytest.raises((NotAllowed, Unavailable)) as caught:
         async with connect_nats(
             url, signer=KeySigner(key.node, sign), name="a test", tls=contexts[whom],
-            inbox_prefix=inbox_prefix(key.node), connect_timeout_s=2,
+            inbox_prefix=inbox_prefix(key.node), connect_timeout_s=BOUND if contexts[whom] else 2,
         ):  # fmt: skip
             pass
     assert caught.value.code == ("bus.untrusted" if contexts[whom] else "bus.unreachable")
@@ -310,7 +310,7 @@ async def test_a_network_gets_its_authority_when_it_opens_up() -> None:
         with running_network(data) as plain:
             assert (plain.welcome["pin"], plain.ca) == ("", None)
             assert split_token(plain.welcome["join_token"]).pin == ""
-            async with httpx2.AsyncClient() as client:
+            async with httpx2.AsyncClient(timeout=BOUND) as client:
                 assert (await client.get(f"{plain.url}/v1/ca.pem")).json()["code"] == "tls.no_ca"
                 assert "Strict-Transport-Security" not in (await client.get(f"{plain.url}/healthz")).headers
         with running_network(data, listen=LISTEN) as opened:

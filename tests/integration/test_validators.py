@@ -20,11 +20,9 @@ from fallow.domain.wallets import address_of
 from fallow.sdk.trust import verifying
 from tests.capability import require
 from tests.integration.test_nat import Router
-from tests.network import FALLOW, Net, clean_environment, fallow, network, until_async
+from tests.network import BOUND, FALLOW, Net, clean_environment, fallow, network, until_async
 from tests.programs import SECOND
 from tools import verify_epoch
-
-pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture
@@ -63,7 +61,7 @@ def elsewhere(router: Router, net: Net, command: list[str | Path]) -> subprocess
     hidden = f'mount -t tmpfs none "{net.data}" && test -z "$(ls -A "{net.data}")" && exec "$@"'
     return subprocess.run(
         ["ip", "netns", "exec", router.machine, "sh", "-c", hidden, "sh", FALLOW, *command],
-        capture_output=True, text=True, check=False, timeout=60, env=clean_environment(),
+        capture_output=True, text=True, check=False, timeout=BOUND, env=clean_environment(),
     )  # fmt: skip
 
 

@@ -115,7 +115,7 @@ async def test_links_of_one_address_come_at_a_bounded_rate(monkeypatch: pytest.M
 
 @pytest.mark.parametrize("said", [b"", b"GET / HT", REQUEST + b"GET / HTTP/1.1\r\nx-slow: "])
 async def test_who_does_not_say_what_he_wants_is_let_go(said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_protocol, "HEADERS_S", 0.1)
+    monkeypatch.setattr(http_protocol, "HEADERS_S", 0.5)  # in which what was said before is read
     async with server() as port, connected(port) as (reader, writer):
         writer.write(said)
         try:

@@ -56,7 +56,7 @@ async def test_an_infinite_loop_ends_by_fuel_and_with_much_fuel_by_time(runs: Ru
     assert by_fuel.fuel_used <= 1_000_000
     by_time = await runs.run(wasm(SPIN), fuel_max=1 << 60, time_limit_s=0.3)
     assert by_time.reason == "time"
-    assert 300 <= by_time.wall_ms < 10_000
+    assert 300 <= by_time.wall_ms < 60_000
     assert by_time.peak_memory_bytes > MIB
 
 
@@ -258,7 +258,7 @@ async def test_cancel_kills(runs: Runs) -> None:
         cancel.set()
     outcome = task.result()
     assert outcome.reason == "cancelled"
-    assert outcome.wall_ms < 30_000
+    assert outcome.wall_ms < 60_000
     cancel.set()
     assert (await run_wasm(runs.job(wasm(SPIN), fuel_max=1 << 60), cancel=cancel)).reason == "cancelled"
 
