@@ -14,7 +14,16 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, BrowserType, ConsoleMessage, Page, async_playwright, expect
+from playwright.async_api import (
+    Browser,
+    BrowserContext,
+    BrowserType,
+    ConsoleMessage,
+    Page,
+    Route,
+    async_playwright,
+    expect,
+)
 
 from tests.capability import CHROMIUM, require
 
@@ -104,13 +113,23 @@ def _is_complaint(said: ConsoleMessage) -> bool:
     return said.type in {"error", "warning"} and not told
 
 
-async def hold(page: Page) -> None:
-    """Let no page that is opened from now on ask for anything again by itself.
+@asynccontextmanager
+async def unanswered(page: Page, pattern: str) -> AsyncIterator[None]:
+    """Let what a page asks for have no answer before the end of the context: then the network's.
 
-    What does so may otherwise have its answer, and take its button away, just before that is pressed. To stop the clock
-    of a page that is there already is no way: a question may be on its way, and the answer is another by then.
+    A page that asks anew by itself could else have its answer, and take its button away, just before that is pressed.
     """
-    await page.add_init_script("window.setInterval = () => 0")
+    over = asyncio.Event()
+
+    async def later(route: Route) -> None:
+        await over.wait()
+        await route.continue_()
+
+    await page.route(pattern, later)
+    try:
+        yield
+    finally:
+        over.set()
 
 
 async def picture(page: Page, name: str) -> None:

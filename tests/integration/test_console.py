@@ -20,7 +20,7 @@ from fallow.domain.epochs.manifest import path_of
 from fallow.domain.rewards.tree import Leaf
 from fallow.http.limits import Limits
 from fallow.ports.rates import Rate
-from tests.browser import BOUND_MS, EACH_LOOK, Chromium, barriers, hold, picture, tab
+from tests.browser import BOUND_MS, EACH_LOOK, Chromium, barriers, picture, tab, unanswered
 from tests.closed_epochs import ADDRESSES, SETTLEMENT, VALIDATORS, ClosedEpoch
 from tests.epoch_files import Node
 from tests.instant_chain import CHAIN_ID
@@ -558,7 +558,6 @@ async def test_an_empty_network_says_what_to_do_and_one_that_is_away_says_so(
 ) -> None:
     network, url = explored
     async with tab(running, url) as page:
-        await hold(page)
         network.market = type(network.market)(
             **{name: type(getattr(network.market, name))() for name in network.market.__struct_fields__}
         )
@@ -581,8 +580,8 @@ async def test_an_empty_network_says_what_to_do_and_one_that_is_away_says_so(
         await expect(page.get_by_text("The network does not answer").first).to_be_visible()
         await expect(page.get_by_role("status")).to_have_count(0)  # or the first one to be asked again is another
         await picture(page, "away")
-        await page.unroute_all()
-        await page.get_by_role("button", name="Ask again").first.click()
+        async with unanswered(page, "**/v1/**"):
+            await page.get_by_role("button", name="Ask again").first.click()
         await expect(page.get_by_text("no machine is here yet")).to_be_visible()
 
 

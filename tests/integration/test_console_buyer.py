@@ -30,7 +30,7 @@ from fallow.domain.wallets import address_of, checksum_address, sign_text
 from fallow.http.limits import Limits
 from fallow.ports.rates import Rate
 from fallow.verticals.compute.core.outcome import Outcome, Output, encode_outcome
-from tests.browser import EACH_LOOK, Chromium, barriers, hold, picture, tab
+from tests.browser import EACH_LOOK, Chromium, barriers, picture, tab, unanswered
 from tests.integration.test_console import net as net  # noqa: PLC0414 - a fixture
 from tests.network import Net, until_async
 from tests.unit.fake_network import (
@@ -290,13 +290,17 @@ async def test_signing_in_leads_to_no_other_host(running: Chromium, signed: Sign
 async def test_whose_session_ends_is_asked_to_sign_in_again_and_goes_on_where_he_was(
     running: Chromium, signed: Signed
 ) -> None:
+    async def ends(route: Route) -> None:
+        """When it is asked for: before that the page, which asks for other things by itself, would find it out."""
+        signed.network.sessions.clear()
+        signed.network.clock.advance(3000)
+        await route.continue_()
+
     async with tab(running, signed.url) as page:
-        await hold(page)
         await page.goto("/account")
         await enter(page, BUYER_KEY)
         await expect(page.get_by_role("heading", name="API keys")).to_be_visible()
-        signed.network.sessions.clear()
-        signed.network.clock.advance(3000)
+        await page.route("**/v1/account/api-keys", ends)
         await page.get_by_role("button", name="Make a key").click()
         await expect(page.get_by_role("heading", level=1)).to_have_text("Sign in to lab-1")
         await enter(page, BUYER_KEY)
@@ -327,7 +331,6 @@ async def test_a_part_of_the_network_that_does_not_answer_is_said_so_with_what_t
         await route.fulfill(status=503, json=view)
 
     async with tab(running, signed.url, others=(f"blob:{signed.url}",)) as page:
-        await hold(page)
         await page.goto("/jobs")
         await enter(page, BUYER_KEY)
         await expect(page.get_by_role("heading", level=1)).to_have_text("Jobs")
@@ -337,8 +340,8 @@ async def test_a_part_of_the_network_that_does_not_answer_is_said_so_with_what_t
             await expect(page.get_by_text("Ask again in a moment.")).to_be_visible()
             await expect(page.get_by_role("heading", level=1)).to_have_text("This could not be shown")
             assert not await barriers(page), path
-            await page.unroute(silent_part)
-            await page.get_by_role("button", name="Ask again").click()
+            async with unanswered(page, silent_part):
+                await page.get_by_role("button", name="Ask again").click()
             await expect(page.get_by_text("Ask again in a moment.")).to_have_count(0)
 
 

@@ -29,7 +29,7 @@ from fallow.verticals.storage.core.billing import BucketLine, Elsewhere, GetBill
 from fallow.verticals.storage.gateway.app import s3_app
 from fallow.verticals.storage.gateway.auth.links import REGION
 from fallow.verticals.storage.gateway.users import Owner, User, owner_by_address
-from tests.browser import EACH_LOOK, Chromium, hold, picture, tab
+from tests.browser import EACH_LOOK, Chromium, picture, tab, unanswered
 from tests.browser_wallet import BrowserWallet
 from tests.instant_chain import KeySigner
 from tests.integration.test_console import net as net  # noqa: PLC0414 - a fixture
@@ -379,7 +379,6 @@ async def test_a_page_that_was_stored_is_saved_and_never_shown_as_one(running: C
 
 async def test_who_does_not_reach_the_gateway_is_told_what_to_do(running: Chromium, stored: Stored) -> None:
     async with tab(running, stored.url, others=stored.others) as page:
-        await hold(page)
         await page.route(f"{stored.s3_url}/**", lambda route: route.abort())
         await enter_storage(page)
         await expect(
@@ -387,8 +386,8 @@ async def test_who_does_not_reach_the_gateway_is_told_what_to_do(running: Chromi
         ).to_be_visible()
         await expect(page.get_by_role("link", name="Open its address")).to_have_attribute("href", stored.s3_url)
         await picture(page, "storage-away")
-        await page.unroute_all()
-        await page.get_by_role("button", name="Ask again").click()
+        async with unanswered(page, f"{stored.s3_url}/**"):
+            await page.get_by_role("button", name="Ask again").click()
         await expect(page.get_by_role("link", name=BUCKET)).to_be_visible()
 
 

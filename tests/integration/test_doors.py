@@ -169,7 +169,7 @@ async def test_what_a_node_may_send_and_nobody_understands(running: Running, tmp
             (pack(batch=b""), "encoding.malformed"),
             (pack(batch=b"\x9f" * 10_000), "encoding.malformed"),
         ):
-            reply = msgspec.msgpack.decode(await bus.request(calls.nodes.ingest(node.text), data, timeout_s=10))
+            reply = msgspec.msgpack.decode(await bus.request(calls.nodes.ingest(node.text), data, timeout_s=BOUND))
             assert reply["error"][:2] == ["InvalidInput", code], (data[:20], reply)
         for beat in (b"", b"\xc1", b"\xff" * 1000, *BEATS):
             await bus.publish(calls.nodes.beats(node.text), beat)
