@@ -31,6 +31,7 @@ from fallow.verticals.storage.core.calls.objects import (
     PutObject,
     Version,
 )
+from fallow.verticals.storage.core.calls.uploads import BeginUpload, CompleteUpload, PutPart
 
 ACCOUNT: Final = "0x" + "a1" * 20
 OTHER: Final = "0x" + "b2" * 20
@@ -250,3 +251,26 @@ async def versioning(world: ObjectsWorld, state: Literal["enabled", "suspended"]
 def shown(listed: Listed) -> Sequence[bytes]:
     """The names of a page."""
     return [version.name for version in listed.versions]
+
+
+async def begin(world: ObjectsWorld, name: bytes, **more: Any) -> bytes:
+    """Begin an upload; returns its stream."""
+    stream = world.stream()
+    await world.ask(
+        BeginUpload(account=ACCOUNT, bucket=B, object=name, slashes=slashes_of(name), stream=stream, **more)
+    )
+    return stream
+
+
+async def part(world: ObjectsWorld, upload: bytes, number: int, size: int, etag: str = "e") -> bytes:
+    """Store a part of an upload; returns the stream of its bytes."""
+    stream = await world.stored(B, size)
+    await world.ask(
+        PutPart(account=ACCOUNT, bucket=B, stream=upload, bytes_of=stream, number=number, size=size, etag=etag)
+    )
+    return stream
+
+
+def completing(name: bytes, upload: bytes, *parts: tuple[int, str], **more: Any) -> CompleteUpload:
+    """The call that makes an object of parts (number, ETag)."""
+    return CompleteUpload(account=ACCOUNT, bucket=B, object=name, stream=upload, parts=[*parts], etag="all-2", **more)

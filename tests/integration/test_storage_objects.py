@@ -1,4 +1,4 @@
-"""Buckets, versions, lists and uploads on a real database."""
+"""Buckets and versions on a real database, and what all calls have in common."""
 
 from __future__ import annotations
 
@@ -59,7 +59,6 @@ from fallow.verticals.storage.core.calls.uploads import (
     PutPart,
 )
 from fallow.verticals.storage.core.lenders import PROVIDERS_CALLS
-from fallow.verticals.storage.core.retention import DEFAULT, Default
 from fallow.verticals.storage.core.tariff import DAY_MS
 from fallow.verticals.storage.core.upkeep import OPERATOR_CALLS
 from tests.faulty_database import Fault, FaultyDatabase
@@ -71,14 +70,16 @@ from tests.storage_objects import (
     POOR,
     B,
     ObjectsWorld,
+    begin,
+    completing,
     delete,
     get,
     names,
     objects_world,
+    part,
     put,
     put_segments,
     shown,
-    slashes_of,
     versioning,
 )
 
@@ -502,272 +503,6 @@ async def test_a_thousand_deletions_have_their_answers_in_order(world: ObjectsWo
     assert [answer.version for answer in answers[:-1:2]] == [version.version for version in made]
     assert answers[-1].marker
     assert await world.totals() == (0, 0)
-
-
-# Object lock
-
-
-@pytest.fixture
-async def locked(world: ObjectsWorld) -> ObjectsWorld:
-    await world.ask(SetBucket(account=ACCOUNT, bucket=B, lock=True, versioning="enabled"))
-    return world
-
-
-async def retain(world: ObjectsWorld, version: Version, **wanted: Any) -> Version:
-    return await world.ask(SetObject(account=ACCOUNT, bucket=B, object=version.name, version=version.version, **wanted))
-
-
-async def test_a_compliance_retention_is_never_shortened(locked: ObjectsWorld) -> None:
-    until = NOW_MS + HOUR_MS
-    version = await put(locked, b"a", retention="compliance", until_ms=until)
-    assert (version.retention, version.until_ms) == ("compliance", until)
-    shorter = ({"retention": "compliance", "until_ms": until - 1}, {"retention": ""})
-    for wanted in (*shorter, {"retention": "governance", "until_ms": until + 1}):
-        with pytest.raises(NotAllowed, match="retained"):
-            await retain(locked, version, **wanted, bypass=True)
-    assert (await retain(locked, version, retention="compliance", until_ms=until + 1)).until_ms == until + 1
-    (kept,) = await delete(locked, Deletion(object=b"a", version=version.version), bypass=True)
-    assert kept.error == "storage.retained"
-    (marker,) = await delete(locked, Deletion(object=b"a"))
-    assert marker.marker
-    locked.clock.now = until + 1
-    (gone,) = await delete(locked, Deletion(object=b"a", version=version.version))
-    assert gone.gone
-
-
-async def test_a_bucket_s_default_retention_holds_whoever_stores_there_and_says_nothing(locked: ObjectsWorld) -> None:
-    kept = msgspec.msgpack.encode(Default("compliance", days=1))
-    await locked.ask(SetBucket(account=ACCOUNT, bucket=B, settings={DEFAULT: kept}))
-    until = NOW_MS + 24 * HOUR_MS
-    version = await put(locked, b"a", hold=True)
-    assert (version.retention, version.until_ms, version.hold) == ("compliance", until, True)
-    said = await put(locked, b"a", retention="governance", until_ms=NOW_MS + 1)
-    assert (said.retention, said.until_ms) == ("governance", NOW_MS + 1)
-    upload = await begin(locked, b"b")
-    await part(locked, upload, 1, 10)
-    locked.clock.now += HOUR_MS
-    assert (await locked.ask(completing(b"b", upload, (1, "e")))).until_ms == until + HOUR_MS
-    for nonsense in (b"\xc1", msgspec.msgpack.encode({"mode": "compliance", "days": 2**62})):
-        await locked.ask(SetBucket(account=ACCOUNT, bucket=B, settings={DEFAULT: nonsense}))
-        with pytest.raises(InvalidInput, match=r"storage\.kept"):
-            await put(locked, b"a")
-    await locked.ask(SetBucket(account=ACCOUNT, bucket=B, settings={DEFAULT: None}))
-    assert not (await put(locked, b"a")).retention
-
-
-@pytest.mark.parametrize("kept", [{"hold": True}, {"retention": "governance", "until_ms": NOW_MS + HOUR_MS}])
-async def test_a_purge_leaves_what_is_held_or_retained(locked: ObjectsWorld, kept: dict[str, Any]) -> None:
-    first, second = await put_segments(locked, b"a", 10), await put_segments(locked, b"a", 20)
-    await retain(locked, first, **kept)
-    wanted = [Deletion(object=b"a", version=one.version) for one in (first, second)]
-    assert [one.error for one in await delete(locked, *wanted, purge=True)] == ["storage.retained", ""]
-    assert await locked.garbage() == {second.stream: True}
-
-
-async def test_a_governance_retention_gives_way_to_who_bypasses_it(locked: ObjectsWorld) -> None:
-    until = NOW_MS + HOUR_MS
-    version = await put(locked, b"a", retention="governance", until_ms=until)
-    for wanted in ({"until_ms": until - 1}, {"until_ms": until + 1, "retention": "compliance"}):
-        with pytest.raises(NotAllowed, match="retained"):
-            await retain(locked, version, **{"retention": "governance", **wanted})
-    await retain(locked, version, retention="governance", until_ms=until + 1)
-    assert (await retain(locked, version, retention="", bypass=True)).retention == ""
-    await retain(locked, version, retention="governance", until_ms=until)
-    assert (await delete(locked, Deletion(object=b"a", version=version.version)))[0].error == "storage.retained"
-    assert (await delete(locked, Deletion(object=b"a", version=version.version), bypass=True))[0].gone
-
-
-async def test_a_legal_hold_binds_until_it_is_lifted(locked: ObjectsWorld) -> None:
-    version = await put(locked, b"a", hold=True)
-    assert (await delete(locked, Deletion(object=b"a", version=version.version), bypass=True))[0].error
-    assert not (await retain(locked, version, hold=False)).hold
-    assert (await delete(locked, Deletion(object=b"a", version=version.version)))[0].gone
-
-
-async def test_bytes_of_a_retained_version_are_no_open_upload_s(locked: ObjectsWorld) -> None:
-    stream = await locked.stored(B, 10)
-    await locked.ask(BeginUpload(account=ACCOUNT, bucket=B, object=b"a", stream=stream))
-    call = PutObject(
-        account=ACCOUNT,
-        bucket=B,
-        object=b"a",
-        stream=stream,
-        size=10,
-        etag="e",
-        retention="compliance",
-        until_ms=NOW_MS + HOUR_MS,
-    )
-    with pytest.raises(Conflict, match="stream_used"):
-        await locked.ask(call)
-    await locked.ask(AbortUpload(account=ACCOUNT, bucket=B, object=b"a", stream=stream))
-    with pytest.raises(Conflict, match="incomplete"):
-        await locked.ask(call)
-
-
-async def test_without_object_lock_nothing_is_retained(world: ObjectsWorld) -> None:
-    version = await put(world, b"a")
-    for wanted in ({"retention": "governance", "until_ms": NOW_MS + 1}, {"hold": True}, {"hold": False}):
-        with pytest.raises(InvalidInput, match="no_lock"):
-            await retain(world, version, **wanted)
-    with pytest.raises(InvalidInput, match="no_lock"):
-        await put(world, b"a", hold=True)
-
-
-async def test_tags_are_changed_of_any_version_and_nothing_else(world: ObjectsWorld) -> None:
-    await versioning(world, "enabled")
-    first, second = await put(world, b"a", head=b"h"), await put(world, b"a")
-    changed = await retain(world, first, tags=b"new")
-    assert (changed.tags, changed.head, changed.latest, changed.version) == (b"new", b"h", False, first.version)
-    latest = await world.ask(SetObject(account=ACCOUNT, bucket=B, object=b"a", tags=b"newer"))
-    assert (latest.version, latest.tags, latest.latest) == (second.version, b"newer", True)
-    (marker,) = await delete(world, Deletion(object=b"a"))
-    with pytest.raises(NotFound, match="no_version"):
-        await world.ask(SetObject(account=ACCOUNT, bucket=B, object=b"a", version=marker.version, tags=b""))
-
-
-# Uploads
-
-
-async def begin(world: ObjectsWorld, name: bytes, **more: Any) -> bytes:
-    stream = world.stream()
-    await world.ask(
-        BeginUpload(account=ACCOUNT, bucket=B, object=name, slashes=slashes_of(name), stream=stream, **more)
-    )
-    return stream
-
-
-async def part(world: ObjectsWorld, upload: bytes, number: int, size: int, etag: str = "e") -> bytes:
-    stream = await world.stored(B, size)
-    await world.ask(
-        PutPart(account=ACCOUNT, bucket=B, stream=upload, bytes_of=stream, number=number, size=size, etag=etag)
-    )
-    return stream
-
-
-def completing(name: bytes, upload: bytes, *parts: tuple[int, str], **more: Any) -> CompleteUpload:
-    return CompleteUpload(account=ACCOUNT, bucket=B, object=name, stream=upload, parts=[*parts], etag="all-2", **more)
-
-
-async def test_an_object_is_made_of_the_parts_that_were_chosen(world: ObjectsWorld) -> None:
-    upload = await begin(world, b"d/a", head=b"first", tags=b"t")
-    begun = await world.ask(GetUpload(account=ACCOUNT, bucket=B, object=b"d/a", stream=upload))
-    assert (begun.object, begun.made_ms, begun.head, begun.tags) == (b"d/a", NOW_MS, b"first", b"t")
-    for number, size in ((3, 30), (1, 10), (7, 70)):
-        await part(world, upload, number, size)
-    stored = await world.ask(ListParts(account=ACCOUNT, bucket=B, stream=upload, after=1, limit=1))
-    assert [(p.number, p.size, p.etag) for p in stored] == [(3, 30, "e")]
-    call = completing(b"d/a", upload, (1, "e"), (7, "e"), head=b"last")
-    made = await world.ask(call)
-    assert (made.size, made.parts, made.stream, made.etag) == (80, [(1, 10), (7, 70)], upload, "all-2")
-    assert (made.head, made.tags) == (b"last", b"t")
-    assert await world.ask(call) == made == await get(world, b"d/a")
-    assert await world.segments() == [(upload, 1, 10), (upload, 7, 70)]
-    assert shown(await names(world, prefix=b"d/")) == [b"d/a"]
-    assert (await names(world, folders=True)).folders == [b"d/"]
-    with pytest.raises(NotFound, match="no_upload"):
-        await part(world, upload, 1, 10)
-    async with world.database.transaction() as tx:
-        row = await world.objects.bucket_of(tx, ACCOUNT, B)
-        found = await world.objects.version_stream(tx, row.id, b"d/a", made.version)
-    assert found == (upload, 80, [(1, 10), (7, 70)])
-
-
-async def test_a_part_replaces_the_one_of_its_number_once(world: ObjectsWorld) -> None:
-    upload = await begin(world, b"a")
-    await part(world, upload, 1, 10)
-    await part(world, upload, 2, 20)
-    stream = await world.stored(B, 15)
-    call = PutPart(account=ACCOUNT, bucket=B, stream=upload, bytes_of=stream, number=1, size=15, etag="f")
-    stored = await world.ask(call)
-    assert await world.ask(call) == stored
-    assert await world.segments() == [(upload, 1, 15), (upload, 2, 20)]
-    with pytest.raises(Conflict, match="incomplete"):
-        await world.ask(PutPart(**{**_fields(call), "number": 3}))
-    with pytest.raises(InvalidInput, match=r"storage\.part\b"):
-        await world.ask(completing(b"a", upload, (1, "e")))
-    with pytest.raises(InvalidInput, match="part_order"):
-        await world.ask(completing(b"a", upload, (2, "e"), (1, "f")))
-    assert (await world.ask(completing(b"a", upload, (1, "f"), (2, "e")))).size == 35
-
-
-def _fields(call: PutPart) -> dict[str, Any]:
-    return {name: getattr(call, name) for name in call.__struct_fields__}
-
-
-async def test_an_object_s_bytes_cannot_become_a_part(world: ObjectsWorld) -> None:
-    version = await put_segments(world, b"a", 10)
-    upload = await begin(world, b"b")
-    with pytest.raises(Conflict, match="stream_used"):
-        await world.ask(
-            PutPart(account=ACCOUNT, bucket=B, stream=upload, bytes_of=version.stream, number=1, size=10, etag="")
-        )
-    with pytest.raises(Conflict, match="stream_used"):
-        await world.ask(BeginUpload(account=ACCOUNT, bucket=B, object=b"b", stream=version.stream))
-
-
-async def test_an_upload_that_is_given_up_is_deleted_at_once_and_is_not_paid_any_more(world: ObjectsWorld) -> None:
-    upload = await begin(world, b"a")
-    await part(world, upload, 1, 10)
-    call = AbortUpload(account=ACCOUNT, bucket=B, object=b"a", stream=upload)
-    await world.ask(call)
-    assert await world.segments() == []
-    assert await world.garbage() == {upload: True}, "the trash would be paid for seven days"
-    with pytest.raises(NotFound, match="no_upload"):
-        await world.ask(call)
-    with pytest.raises(NotFound, match="no_upload"):
-        await world.ask(completing(b"a", upload, (1, "e")))
-
-
-async def test_completing_obeys_conditions_and_versions(world: ObjectsWorld) -> None:
-    first = await put(world, b"a")
-    upload = await begin(world, b"a")
-    await part(world, upload, 1, 10)
-    with pytest.raises(Conflict, match=r"storage\.condition"):
-        await world.ask(completing(b"a", upload, (1, "e"), only_if=If(absent=True)))
-    made = await world.ask(completing(b"a", upload, (1, "e"), only_if=If(etag=first.etag)))
-    assert (await get(world, b"a")).version == made.version
-    assert await world.totals() == (1, 10)
-
-
-async def test_an_account_has_so_many_uploads_open_and_no_more(
-    world: ObjectsWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fallow.verticals.storage.control.uploads.UPLOADS_MAX", 2)
-    await world.ask(MakeBucket(account=ACCOUNT, bucket="more"))
-    first = await begin(world, b"a")
-    await world.ask(BeginUpload(account=ACCOUNT, bucket="more", object=b"a", stream=world.stream()))
-    with pytest.raises(TooMuch, match=r"storage\.uploads"):
-        await begin(world, b"b")
-    again = await world.ask(BeginUpload(account=ACCOUNT, bucket=B, object=b"a", stream=first))  # the answer was lost
-    assert again.stream == first
-    await world.ask(MakeBucket(account=OTHER, bucket="others"))
-    await world.ask(BeginUpload(account=OTHER, bucket="others", object=b"a", stream=world.stream()))
-    await world.ask(AbortUpload(account=ACCOUNT, bucket=B, object=b"a", stream=first))
-    await begin(world, b"b")
-
-
-async def test_uploads_are_listed_by_name_and_stream(world: ObjectsWorld) -> None:
-    made = [(name, await begin(world, name)) for name in (b"a", b"b/1", b"b/1", b"b/2", b"c")]
-
-    async def listed(**wanted: Any) -> list[tuple[bytes, bytes]]:
-        uploads = await world.ask(ListUploads(account=ACCOUNT, bucket=B, **wanted))
-        return [(upload.object, upload.stream) for upload in uploads]
-
-    assert await listed() == made
-    assert await listed(prefix=b"b/") == made[1:4]
-    assert await listed(after=b"b/1") == made[3:]
-    assert await listed(after=b"b/1", after_stream=made[1][1], limit=2) == made[2:4]
-    assert await listed(prefix=b"b/", after=b"a") == made[1:4]
-
-
-async def test_concurrent_completions_make_one_version(world: ObjectsWorld) -> None:
-    await versioning(world, "enabled")
-    upload = await begin(world, b"a")
-    await asyncio.gather(*(part(world, upload, number, number) for number in range(1, 13)))
-    call = completing(b"a", upload, *((number, "e") for number in range(1, 13)))
-    made = await asyncio.gather(*(world.ask(call) for _ in range(8)))
-    assert len({version.version for version in made}) == 1
-    assert len((await names(world, all_versions=True)).versions) == 1
 
 
 # Requests

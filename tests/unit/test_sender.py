@@ -357,6 +357,8 @@ async def test_nonces_of_another_program_that_a_reorganisation_takes_back_are_us
     world = World()
     await world.live([*[("steal", 0), ("mine", 0)] * stolen, ("ask", 1), ("reorganise", 2)])
     assert world.chain.mined() == []
+    await world.live([("pass", 20)])
+    assert {fields_of(raw)[0] for raw in world.chain.submitted} == {stolen}, "the other program has its time, too"
     await world.heal()
     assert world.chain.done() == [bytes([1])]
     assert [fields_of(raw)[0] for raw in world.chain.mined()] == [*range(stolen), stolen]
