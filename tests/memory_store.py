@@ -165,6 +165,8 @@ class MemoryStore:
     ) -> Entry:
         await self._own(account, bucket)
         there = self._find(bucket, entry.key, entry.version)
+        if marks is not None and entry.marks != there.entry.marks:
+            raise Conflict("storage.marks_changed", "The marks are others by now.")
         lock = there.entry.lock if hold is None else there.entry.lock._replace(hold=hold)
         if retention is not None:
             lock = lock._replace(retention=retention, until_ms=until_ms)

@@ -37,6 +37,7 @@ from tests.storage_objects import (
     begin,
     completing,
     delete,
+    get,
     objects_world,
     part,
     put,
@@ -170,3 +171,13 @@ async def test_tags_are_changed_of_any_version_and_nothing_else(world: ObjectsWo
     (marker,) = await delete(world, Deletion(object=b"a"))
     with pytest.raises(NotFound, match="no_version"):
         await world.ask(SetObject(account=ACCOUNT, bucket=B, object=b"a", version=marker.version, tags=b""))
+
+
+async def test_tags_that_were_made_of_others_than_those_that_are_there_are_refused(world: ObjectsWorld) -> None:
+    await put(world, b"a", tags=b"first")
+    change = SetObject(account=ACCOUNT, bucket=B, object=b"a", tags=b"mine", before=b"first")
+    for _ in range(2):  # the answer may have been lost
+        assert (await world.ask(change)).tags == b"mine"
+    with pytest.raises(Conflict, match="marks_changed"):
+        await world.ask(SetObject(account=ACCOUNT, bucket=B, object=b"a", tags=b"theirs", before=b"first"))
+    assert (await get(world, b"a")).tags == b"mine"

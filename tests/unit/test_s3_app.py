@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from fallow.domain.errors import Conflict, FallowError, InsufficientFunds, NotFound, TooMuch, Unavailable
-from fallow.verticals.storage.client.store import Entry
+from fallow.verticals.storage.client.store import Entry, Marks
+from fallow.verticals.storage.gateway.acl import Acl
 from fallow.verticals.storage.gateway.app import DRAIN_BYTES_MAX, s3_app
 from tests.memory_store import MemoryStore
 from tests.s3_world import MAIN, MemoryUsers
@@ -308,24 +309,34 @@ async def test_too_many_headers_are_refused(desk: Desk) -> None:
     assert sent[0]["status"] == 400
 
 
+def saying(desk: Desk, body: bytes, **meanwhile: Any) -> Callable[[], Awaitable[dict[str, Any]]]:
+    """A body that comes once somebody else has changed something of foo."""
+
+    async def receive() -> dict[str, Any]:
+        entry = await desk.store.entry(MAIN.account, BUCKET, "foo")
+        await desk.store.mark(MAIN.account, BUCKET, entry, **meanwhile)
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
+
+
 async def test_a_retention_and_a_hold_that_are_said_at_once_both_hold(desk: Desk) -> None:
     owner, until = MAIN.account, b"2999-01-01T00:00:00Z"
     await desk.store.set_bucket(owner, BUCKET, versioning="enabled", lock=True, settings={})
     retention = b"<Retention><Mode>COMPLIANCE</Mode><RetainUntilDate>" + until + b"</RetainUntilDate></Retention>"
     hold = b"<LegalHold><Status>ON</Status></LegalHold>"
-
-    def saying(body: bytes, meanwhile: dict[str, Any]) -> Callable[[], Awaitable[dict[str, Any]]]:
-        async def receive() -> dict[str, Any]:
-            entry = await desk.store.entry(owner, BUCKET, "foo")
-            await desk.store.mark(owner, BUCKET, entry, **meanwhile)
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        return receive
-
-    said = saying(retention, {"hold": True})
+    said = saying(desk, retention, hold=True)
     assert await desk.ask("PUT", "/bucket/foo", said, length=len(retention), query=b"retention") == 200
     assert (await desk.store.entry(owner, BUCKET, "foo")).lock.hold
-    said = saying(hold, {"retention": "compliance", "until_ms": 1 << 45})
+    said = saying(desk, hold, retention="compliance", until_ms=1 << 45)
     assert await desk.ask("PUT", "/bucket/foo", said, length=len(hold), query=b"legal-hold") == 200
     lock = (await desk.store.entry(owner, BUCKET, "foo")).lock
     assert (lock.retention, lock.until_ms, lock.hold) == ("compliance", 1 << 45, True)
+
+
+async def test_tags_and_a_list_that_are_set_at_once_are_both_there(desk: Desk) -> None:
+    acl, tags = Acl(MAIN.account).encode(), {"a": "b"}
+    body = b"<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>"
+    said = saying(desk, body, marks=Marks(acl=acl))
+    assert await desk.ask("PUT", "/bucket/foo", said, length=len(body), query=b"tagging") == 200
+    assert (await desk.store.entry(MAIN.account, BUCKET, "foo")).marks == Marks(tags=tags, acl=acl)

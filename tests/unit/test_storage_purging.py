@@ -78,6 +78,21 @@ async def test_below_a_name_all_goes_that_begins_so(store: MemoryStore) -> None:
     assert await store.uploads(ACCOUNT, "bucket") == []
 
 
+async def test_an_upload_that_ends_meanwhile_keeps_none_of_the_others(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    abort = store.abort
+
+    async def after_another(account: str, bucket: str, key: str, upload: str) -> None:
+        if key == "a":
+            await abort(account, bucket, key, upload)
+        await abort(account, bucket, key, upload)
+
+    monkeypatch.setattr(store, "abort", after_another)
+    assert (await purge(store, ACCOUNT, "bucket", "a", below=True)).uploads == ["a/b", "ab"]
+    assert await store.uploads(ACCOUNT, "bucket") == []
+
+
 @pytest.mark.parametrize("lock", [Lock(hold=True), Lock("compliance", 1 << 50), Lock("governance", 1 << 50)])
 async def test_what_is_locked_stays_and_the_rest_goes(store: MemoryStore, lock: Lock) -> None:
     await put(store, "a", lock=lock)

@@ -162,6 +162,7 @@ class ObjectStore(Buckets, Uploads):
                 version=b"" if entry.version == NULL else version_id(entry.version),
                 null=entry.version == NULL,
                 tags=None if marks is None else name.seal(MARKS, marks),
+                before=entry.source.tags if marks is not None and entry.source is not None else None,
                 retention=retention,
                 until_ms=until_ms,
                 hold=hold,

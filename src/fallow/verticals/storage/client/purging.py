@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from fallow.domain.errors import NotFound
@@ -44,9 +45,12 @@ async def purge(store: Store, account: str, bucket: str, key: str, *, below: boo
     for first in range(0, len(found), DELETED_AT_ONCE):
         for one in await store.delete(account, bucket, found[first : first + DELETED_AT_ONCE], purge=True):
             (kept if one.error else gone).append(one)
+    given_up: list[str] = []
     for upload in begun:
-        await store.abort(account, bucket, upload.key, upload.upload)
-    return Purged(gone, kept, [upload.key for upload in begun])
+        with suppress(NotFound):  # it has ended meanwhile
+            await store.abort(account, bucket, upload.key, upload.upload)
+            given_up.append(upload.key)
+    return Purged(gone, kept, given_up)
 
 
 async def _uploads(store: Store, account: str, bucket: str, prefix: str) -> AsyncIterator[Begun]:

@@ -206,7 +206,7 @@ class Store(Protocol):
         hold: bool | None = None,
         bypass: bool = False,
     ) -> Entry:
-        """Change tags, retention, hold, each by itself; see `SetObject`."""
+        """Change marks, retention, hold, each by itself; see `SetObject`. Marks were made of the entry's."""
         ...
 
     async def delete(

@@ -114,6 +114,7 @@ class Versions:
 
         Raises:
             NotFound: `storage.no_object`, `storage.no_version` (delete markers have nothing to change).
+            Conflict: `storage.marks_changed`, unless they are already what they shall be.
             InvalidInput: `storage.no_lock`, `storage.retention`.
         """
         async with self._ground.database.transaction() as tx:
@@ -122,6 +123,8 @@ class Versions:
             row = await find(tx, shelf.id, call.object, call.version, null=call.null)
             if row["marker"]:
                 raise NotFound("storage.no_version", "A delete marker has neither tags nor a retention.")
+            if call.before not in {None, row["tags"]} and call.tags != row["tags"]:
+                raise Conflict("storage.marks_changed", "Somebody else has changed the tags meanwhile.", "Try again.")
             wanted = self._kept(shelf, kept(row), call)
             changed = await tx.fetch(
                 _CHANGE["object" if row["latest"] else "version"],

@@ -104,6 +104,7 @@ class SetObject(Call[Version], frozen=True, kw_only=True):
     """Change what can be changed of a version: tags, retention, legal hold. None: as it is.
 
     A compliance retention is never shortened; a governance one only with `bypass`. NotAllowed: `storage.retained`.
+    Tags are made of those `before`, where that is said. Conflict: `storage.marks_changed`: they are others by now.
     """
 
     name: ClassVar[str] = "object.set"
@@ -113,6 +114,7 @@ class SetObject(Call[Version], frozen=True, kw_only=True):
     version: bytes = b""
     null: bool = False
     tags: Head | None = None
+    before: Head | None = None
     retention: Retention | None = None
     until_ms: Count = 0
     hold: bool | None = None

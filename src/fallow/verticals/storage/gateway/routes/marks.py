@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
+from fallow.domain.errors import Conflict
 from fallow.verticals.storage.client.store import Entry, Marks
 from fallow.verticals.storage.core.calls.base import Retention
 from fallow.verticals.storage.gateway.access import (
@@ -30,6 +32,7 @@ from fallow.verticals.storage.gateway.times import iso, read_iso
 from fallow.verticals.storage.gateway.writes import MODES, check_not_blocked
 from fallow.verticals.storage.gateway.xml import Node, text_of
 
+TRIES: Final = 4
 _NO_LOCK: Final = "The bucket has no object lock."
 
 
@@ -43,14 +46,14 @@ async def put_tagging(x: Exchange) -> Response:
     """Replace the tags of a version."""
     entry = await _entry(x, "s3:PutObjectTagging", "WRITE")
     tags = tags_of_document(await x.document())
-    await _mark(x, entry, Marks(tags=tags, acl=entry.marks.acl))
+    await _mark(x, entry, lambda before: Marks(tags=tags, acl=before.acl))
     return Response(200, version_headers(entry, x.bucket))
 
 
 async def delete_tagging(x: Exchange) -> Response:
     """Drop the tags of a version."""
     entry = await _entry(x, "s3:DeleteObjectTagging", "WRITE")
-    await _mark(x, entry, Marks(acl=entry.marks.acl))
+    await _mark(x, entry, lambda before: Marks(acl=before.acl))
     return Response(204, version_headers(entry, x.bucket))
 
 
@@ -65,7 +68,7 @@ async def put_acl(x: Exchange) -> Response:
     """Replace the ACL of a version; its owner stays."""
     entry = await _entry(x, "s3:PutObjectAcl", "WRITE_ACP")
     acl = await asked_acl(x, acl_of_entry(entry, x.bucket).owner)
-    await _mark(x, entry, Marks(tags=entry.marks.tags, acl=acl.encode()))
+    await _mark(x, entry, lambda before: Marks(tags=before.tags, acl=acl.encode()))
     return Response(200, version_headers(entry, x.bucket))
 
 
@@ -154,5 +157,15 @@ async def _entry(x: Exchange, action: str, permission: Permission, *, acl: bool 
     return entry
 
 
-async def _mark(x: Exchange, entry: Entry, marks: Marks) -> None:
-    await x.store.mark(x.owner, x.bucket.name, entry, marks=marks)
+async def _mark(x: Exchange, entry: Entry, change: Callable[[Marks], Marks]) -> None:
+    """Change marks, again where somebody changed others of them meanwhile: tags and the list lie under one seal."""
+    for _ in range(TRIES):
+        try:
+            await x.store.mark(x.owner, x.bucket.name, entry, marks=change(entry.marks))
+        except Conflict as error:
+            if error.code != "storage.marks_changed":
+                raise
+            entry = await x.store.entry(x.owner, x.bucket.name, entry.key, entry.version)
+        else:
+            return
+    raise S3Error("OperationAborted")
