@@ -19,6 +19,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from blake3 import blake3
+
 from fallow.domain.errors import Conflict, FallowError, NotFound, TooMuch, Unavailable
 from fallow.verticals.storage.core.questions import TRASH_MS
 from fallow.verticals.storage.worker.index import FILES, WAL_BYTES_MAX, Index, Row, allocated
@@ -431,7 +433,21 @@ class PieceStore:
         size, holes = _laid(self._path(log))
         rows = self._index.of_log(log) if holes or end > size else []
         ends = [hole.stop for hole in holes]
-        return [row for row in rows if row.start + row.length > size or _is_in(row, holes, ends)]
+        return [
+            row
+            for row in rows
+            if row.start + row.length > size or (_is_in(row, holes, ends) and not self._is_whole(row))
+        ]
+
+    def _is_whole(self, row: Row) -> bool:
+        """Whether a piece is what came: some file systems keep zeros that were written as holes."""
+        hashed, handle = blake3(), self._opened(row.log, os.O_RDONLY)
+        try:
+            for at in range(0, row.length, COPY_BYTES):
+                hashed.update(os.pread(handle, min(COPY_BYTES, row.length - at), row.start + at))
+        finally:
+            os.close(handle)
+        return hashed.digest() == row.hash
 
     @contextmanager
     def _disk(self) -> Iterator[None]:
