@@ -5,30 +5,33 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
+from blake3 import blake3
 
 from fallow.adapters.postgres.decisions import PostgresDecisionStore
 from fallow.domain.errors import Unavailable
 from fallow.domain.network_facts import NodeLendingReturned
 from fallow.verticals.storage.client.waiting import Watch
-from fallow.verticals.storage.control import exit_rows
+from fallow.verticals.storage.control import exit_rows, repair_rows
 from fallow.verticals.storage.control.exit_rows import TAKEN_MS
 from fallow.verticals.storage.control.exits import PIECES_AT_ONCE, RETRY_MS, Exits
 from fallow.verticals.storage.control.mending import repairs
 from fallow.verticals.storage.control.segments import piece_bytes
 from fallow.verticals.storage.core.calls.segments import Plan
 from fallow.verticals.storage.core.exiting import LENGTH_MAX_MS, ExitReceipt, Why
+from fallow.verticals.storage.core.orders import PieceClaim
 from fallow.verticals.storage.core.questions import Evidence
 from fallow.verticals.storage.core.reputation import DAY_MS, WINDOW_MS, Reputation
 from tests.dying_database import Dying
 from tests.engines import Engines
-from tests.epoch_files import NETWORK_KEY
+from tests.epoch_files import NET, NETWORK_KEY
 from tests.memory_nodes import Wants
 from tests.network import BOUND
-from tests.places_world import HOUR_MS, Killed, Machine, machines
+from tests.places_world import HOUR_MS, Killed, Machine, machines, signing
 from tests.repair_world import RepairWorld, payload_of, pieces_of, repair_world
 from tests.rolled import Rolled
 from tests.unit.fake_network import HandClock
@@ -444,6 +447,32 @@ async def test_what_was_being_stored_when_it_wished_is_moved_too(net: ExitWorld)
     assert net.receipt is not None
     assert net.receipt.moved == net.had + 1
     assert await world.pieces(made.segment) == pieces_of(made, payload)
+
+
+async def test_what_a_repair_was_bringing_when_it_wished_is_moved_too(net: ExitWorld) -> None:
+    world, payload = net.world, payload_of(40_000, 9)
+    plan = await world.put(payload, b"9" * 16)
+    while net.leaver.id in {place.node for place in plan.places}:
+        net.had += net.leaver in await world.holders(plan.segment)
+        plan = await world.put(payload, random.randbytes(16))
+    piece, id_ = pieces_of(plan, payload)[0], world.secrets.piece(plan.segment, net.leaver.id)
+    claim = PieceClaim(net=NET, piece=id_, length=len(piece), hash=blake3(piece).digest())
+    world.kept[net.leaver.id].pieces[id_] = piece
+    world.kept[net.leaver.id].claims[id_] = claim.seal(signing(world.client))
+    async with world.database.transaction() as tx:
+        segment = await repair_rows.look_up(tx, plan.segment)
+        assert segment is not None
+        (row,) = await tx.fetch("SELECT alias FROM storage.node WHERE node = $1", net.leaver.id)
+        named = await repair_rows.name(tx, segment, [row["alias"]], world.clock.now_ms())
+    net.wish()
+    await net.go_on()
+    assert net.receipt is None, "a piece may still come to count on it"
+    async with world.database.transaction() as tx:
+        await repair_rows.move(tx, segment, {0: row["alias"]}, [named], world.clock.now_ms())
+    await net.go_on()
+    assert net.receipt is not None
+    assert net.receipt.moved == net.had + 1
+    assert await world.pieces(plan.segment) == pieces_of(plan, payload)
 
 
 async def test_who_does_not_delete_what_he_had_has_nothing_searched_for_any_more(

@@ -720,3 +720,15 @@ async def test_whatever_happens_whoever_counts_has_his_piece_and_nothing_else_st
     )
     assert sum(len(kept.pieces) for kept in world.kept.values()) == counted
     assert await world.count("repair") == await world.count("garbage") == 0
+
+
+async def test_a_clock_that_was_ahead_for_a_while_keeps_nobody_from_looking_for_what_is_lost(
+    world: RepairWorld,
+) -> None:
+    plan = await world.put(PAYLOAD)
+    await world.find()
+    async with world.database.transaction() as tx:  # as a clock leaves it that was a week ahead
+        await tx.execute("UPDATE storage.scan SET began_ms = began_ms + $1, ended_ms = ended_ms + $1", 7 * 24 * HOUR_MS)
+    world.leave(*await first(world, plan.segment, 3))
+    await world.pass_time()
+    assert await world.find() == 1

@@ -40,6 +40,11 @@ def test_a_system_service_is_kept_running_and_kept_small() -> None:
     assert service["ReadWritePaths"] == '"/var/lib/fallow agent"'
 
 
+def test_a_system_service_can_write_to_what_its_owner_lends_wherever_that_is() -> None:
+    service = parsed(unit_text(unit()))["Service"]
+    assert service["ProtectSystem"] == "full", "with strict, /srv is read-only: no disk can be lent"
+
+
 def test_roots_containers_have_a_place_outside_of_any_home() -> None:
     assert parsed(unit_text(unit(user="root")))["Service"]["StateDirectory"] == "fallow"
     assert "StateDirectory" not in parsed(unit_text(unit()))["Service"]

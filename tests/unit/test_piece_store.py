@@ -455,7 +455,8 @@ def test_pieces_that_a_power_failure_took_are_lost_and_the_others_are_served(tmp
     put(store, 4, b"")
     store.close()
     os.truncate(tmp_path / "00000001.log", 3000)
-    (tmp_path / "00000002.log").unlink()
+    for log in (2, 3):
+        (tmp_path / f"{log:08d}.log").unlink()
     again = opened(tmp_path, durable=False)
     assert again.held(map(piece_id, range(1, 5))) == [piece_id(1)]
     for number in (2, 3, 4):
@@ -550,3 +551,126 @@ def test_pieces_longer_than_a_log_file_keep_to_the_limit_when_others_go(tmp_path
     assert du(tmp_path) < moved
     assert max(path.stat().st_size for path in tmp_path.glob("*.log")) <= long
     store.close()
+
+
+def test_a_folder_whose_index_is_gone_is_left_as_it_is(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    put(store, 1, b"one" * 1000)
+    store.close()
+    index = tmp_path / "index"
+    index.rename(tmp_path / "aside")
+    with pytest.raises(Unavailable, match="index of the pieces"):
+        opened(tmp_path)
+    (tmp_path / "aside").rename(index)
+    again = opened(tmp_path)
+    assert again.read(piece_id(1), 0, 3000) == b"one" * 1000
+    again.close()
+
+
+def test_places_that_a_power_failure_left_unwritten_are_lost_and_not_zeros(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened(tmp_path, durable=False)
+    put(store, 1, b"one" * 10_000)
+    put(store, 2, b"")
+    with monkeypatch.context() as patched:  # what the system had not written yet, of places that were set aside
+        patched.setattr(os, "pwrite", lambda _handle, data, _at: len(data))
+        put(store, 3, b"three" * 10_000)
+        put(store, 5, bytes(30_000))  # of some file systems a hole, too, when it was written
+    put(store, 4, b"four" * 10_000)
+    store.close()
+    again = opened(tmp_path, durable=False)
+    assert again.held(map(piece_id, range(1, 6))) == [piece_id(number) for number in (1, 2, 4, 5)]
+    assert again.read(piece_id(4), 0, 40_000) == b"four" * 10_000
+    assert not again.failed
+    again.close()
+
+
+def test_a_piece_without_bytes_stays_when_the_place_before_it_is_given_back(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    put(store, 1, b"one")
+    given_up = store.receive(piece_id(2), 100_000)
+    put(store, 3, b"")
+    given_up.close()
+    store.close()
+    again = opened(tmp_path)
+    assert not again.failed
+    assert again.held(map(piece_id, (1, 2, 3))) == [piece_id(1), piece_id(3)]
+    again.close()
+
+
+def test_a_limit_that_was_lowered_is_kept_while_long_logs_are_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    time = Time()
+    store = opened(tmp_path, time, limit=32 * LIMIT)  # of logs of 32 MiB
+    for number in range(20):
+        put(store, number, bytes(2 << 20))
+    store.trash([piece_id(number) for number in range(9)])
+    time.now += TRASH_MS + 1
+    lowered = store.used_bytes + (3 << 20)
+    store.close()
+    store = opened(tmp_path, time, limit=lowered)
+    most, lengthen = [du(tmp_path)], store._lengthen
+
+    def lengthened(log: int, start: int, length: int) -> None:
+        lengthen(log, start, length)
+        most.append(du(tmp_path))
+
+    monkeypatch.setattr(store, "_lengthen", lengthened)
+    store.sweep()
+    assert max(most) <= lowered
+    store.trash([piece_id(number) for number in range(9, 15)])
+    time.now += TRASH_MS + 1
+    store.sweep()
+    assert len(most) > 1, "as soon as there is room, they are moved"
+    assert max(most) <= lowered
+    store.close()
+
+
+def test_what_went_into_the_trash_while_the_clock_was_ahead_is_gone_seven_days_after_it_is_right(
+    tmp_path: Path,
+) -> None:
+    time = Time()
+    store = opened(tmp_path, time)
+    put(store, 1, b"one")
+    time.now += 365 * DAY_MS
+    store.trash([piece_id(1)])
+    time.now -= 365 * DAY_MS
+    store.sweep()
+    time.now += TRASH_MS - DAY_MS
+    store.sweep()
+    assert store.amounts().pieces == 1
+    time.now += DAY_MS + 1
+    store.sweep()
+    assert store.amounts().pieces == 0
+    store.close()
+
+
+def test_an_index_that_cannot_be_written_lets_nothing_new_come(store: PieceStore) -> None:
+    put(store, 1, b"one")
+    store._index._db.execute("pragma query_only = true")
+    with pytest.raises(Unavailable, match="readonly"):
+        put(store, 2, b"two")
+    assert "readonly" in store.failed
+    with pytest.raises(Unavailable):
+        store.receive(piece_id(3), 5)
+    assert store.read(piece_id(1), 0, 3) == b"one"
+
+
+def fill(store: PieceStore) -> None:
+    for number in range(1000):
+        put(store, number, b"more")
+
+
+def test_an_index_without_room_is_a_full_disk_and_no_failing_one(store: PieceStore) -> None:
+    (pages,) = store._index._db.execute("pragma page_count").fetchone()
+    store._index._db.execute(f"pragma max_page_count = {pages}")
+    used = store.used_bytes
+    with pytest.raises(TooMuch) as refused:
+        fill(store)
+    assert refused.value.code == "storage.full"
+    assert not store.failed
+    assert store.used_bytes < used + (1 << 20)
+    store._index._db.execute("pragma max_page_count = 1000000")
+    put(store, 1000, b"more")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed
 from fallow.verticals.storage.core.lending import Lending, read_lending, size_text
 from fallow.verticals.storage.plugin import VERTICAL
 from fallow.verticals.storage.worker.folder import MARK, NOTE, Folder
+from fallow.verticals.storage.worker.worker import OPEN_S
 from tests.storage_node import Node
 from tests.unit.agent_fakes import FakeClock
 
@@ -108,6 +110,23 @@ def test_a_mark_that_nobody_can_read_is_another_s(tmp_path: Path) -> None:
     assert (path / MARK).exists()
 
 
+def test_a_mark_for_which_there_was_no_room_keeps_nobody_from_lending_the_folder_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, kept = tmp_path / "lent", tmp_path / "kept"
+
+    def full(file: Path, _data: bytes) -> None:
+        file.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", full)
+        with pytest.raises(Unavailable, match="No space left"):
+            folder(path, kept).claim()
+    folder(path, kept).claim()
+    folder(path, kept).claim()
+
+
 def test_a_folder_whose_disk_is_not_mounted_is_not_begun_anew(tmp_path: Path) -> None:
     path, kept = tmp_path / "lent", tmp_path / "kept"
     folder(path, kept).claim()
@@ -161,3 +180,24 @@ async def test_a_folder_that_fails_at_the_start_is_said_and_not_offered(tmp_path
     made.ground = made.ground._replace(lends=f"{made.ground.cache / 'x'}:{SIZE}")
     async with made.running():
         assert "may be deleted" in made.missing["storage"]
+
+
+async def test_a_disk_that_is_mounted_after_the_agent_has_started_is_used_then(tmp_path: Path) -> None:
+    clock = FakeClock()
+    made = Node(tmp_path, clock)
+    async with made.running() as client:
+        await client.put(made.terms.limit(1), b"abc")
+    made.folder.rename(tmp_path / "unplugged")
+    made.folder.mkdir(mode=0o700)
+    async with made.running() as client:
+        assert "Is its disk mounted?" in made.missing["storage"]
+        await clock.advance(OPEN_S)
+        with pytest.raises(FallowError):
+            await client.get(made.terms.limit(2, "get"), 0, 3)
+        made.folder.rmdir()
+        (tmp_path / "unplugged").rename(made.folder)
+        await clock.advance(OPEN_S)
+        assert await client.get(made.terms.limit(3, "get"), 0, 3) == b"abc"
+        lent = await made.worker.lent()
+        assert lent is not None
+        assert not lent.trouble

@@ -79,7 +79,8 @@ def _hardening(unit: Unit, *, system: bool) -> list[str]:
     lines = ["NoNewPrivileges=yes", "RestrictSUIDSGID=yes"]
     if system:
         lines += [
-            "ProtectSystem=strict",
+            # Not "strict", under which all else is read-only: what its owner lends may be anywhere, now or later on.
+            "ProtectSystem=full",
             f"ReadWritePaths={_quoted(str(unit.home))}",
             # Where containers of root's are kept: not in a home that others must not pass.
             *(["StateDirectory=fallow"] if unit.user == "root" else []),

@@ -26,11 +26,13 @@ _PLACE: Final = "SELECT after FROM storage.exit_search FOR UPDATE SKIP LOCKED"
 _START: Final = """
 UPDATE storage.exit e SET searching = true, found = 0, sure = NOT storing
 FROM (
-    SELECT alias, EXISTS (SELECT 1 FROM storage.begun b WHERE x.alias = ANY(b.nodes)) AS storing,
+    SELECT alias, EXISTS (SELECT 1 FROM storage.begun b WHERE x.alias = ANY(b.nodes))
+         OR EXISTS (SELECT 1 FROM storage.garbage g WHERE g.alias = x.alias AND g.due_ms > $1 AND NOT g.purge) AS storing,
         EXISTS (SELECT 1 FROM storage.leaving l WHERE l.alias = x.alias) AS waits
     FROM storage.exit x WHERE x.receipt IS NULL AND (x.found IS NULL OR NOT (x.sure AND x.found = 0))
 ) w WHERE w.alias = e.alias AND (e.found IS NULL OR NOT (w.waits OR w.storing)) RETURNING e.alias
 """
+"""What repair brings is garbage that is not due yet, until the segment counts on it."""
 _FIND: Final = """
 WITH page AS (
     SELECT id, nodes FROM storage.segment WHERE id > $1 ORDER BY id LIMIT $2
@@ -121,7 +123,7 @@ async def search(tx: Transaction, now_ms: int) -> bool:
         return False  # another process has it
     after = place[0]["after"]
     if after is None:
-        if not await tx.fetch(_START):
+        if not await tx.fetch(_START, now_ms):
             return False
         after = b""
     (page,) = await tx.fetch(_FIND, after, SEGMENTS_AT_ONCE, now_ms)

@@ -100,7 +100,7 @@ class Scan:
 
     def _is_due(self, state: Row) -> bool:
         rested = self._clock.now_ms() - state["ended_ms"]
-        if rested >= EVERY_MS:
+        if rested >= EVERY_MS or rested < 0:  # the clock was put back: it would be that long without a pass
             return True
         took = state["ended_ms"] - state["began_ms"]
         return rested >= REST_TIMES * took and not set(self._nodes.lost()) <= set(state["lost"])

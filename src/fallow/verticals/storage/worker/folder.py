@@ -16,8 +16,9 @@ from fallow.verticals.storage.worker.index import FILES
 
 MARK: Final = "fallow-storage"
 NOTE: Final = "folders"
-PASSED_OVER: Final = frozenset({"lost+found"})
-"""What a file system puts at its own root."""
+FRESH: Final = ".new"
+PASSED_OVER: Final = frozenset({"lost+found", MARK + FRESH})
+"""What a file system puts at its own root, and a mark that a full disk or a crash kept from being made."""
 
 
 class Folder:
@@ -73,13 +74,10 @@ class Folder:
                 raise Conflict("storage.folder", f"{self.path} holds pieces of another node.", "Lend another folder.")
         else:
             check_empty(self.path)
-            self._mark.write_bytes(self._says)
-            sync(self._mark)
-            sync(self.path)
+            write_whole(self._mark, self._says)
         if str(self.path) not in self._noted():
             self._note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._note.write_text("".join(f"{path}\n" for path in [*self._noted(), self.path]), "utf-8")
-            sync(self._note)
+            write_whole(self._note, "".join(f"{path}\n" for path in [*self._noted(), self.path]).encode())
 
     def _is_marked(self) -> bool:
         return self._mark.is_file()
@@ -130,7 +128,16 @@ def check_empty(path: Path) -> None:
         raise Conflict("storage.folder", f"There are other things in {path}.", "Lend an empty folder, or a new one.")
 
 
-def sync(path: Path) -> None:
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file that is there whole or not at all, whatever happens meanwhile, and survives a power failure."""
+    fresh = path.with_suffix(FRESH)
+    fresh.write_bytes(data)
+    _sync(fresh)
+    fresh.replace(path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
     """Have a file, or the names in a folder, survive a power failure."""
     handle = os.open(path, os.O_RDONLY)
     try:

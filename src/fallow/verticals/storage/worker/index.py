@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from fallow.domain.errors import Unavailable
+from fallow.domain.errors import TooMuch, Unavailable
 
 FILES: Final = ("index", "index-wal", "index-shm")
 SECTOR_BYTES: Final = 512
@@ -57,8 +57,8 @@ class Index:
     """The file `index` of a folder. `durable`: what a method wrote is on the disk when it returns; see `move`.
 
     What is changed is written twice, first to `index-wal`, which is kept below `wal_bytes`: so much is written at once
-    that half of it is never passed by more than the other half. Every method raises Unavailable
-    (`storage.disk_failing`) where that fails.
+    that half of it is never passed by more than the other half. Where that fails, every method raises Unavailable
+    (`storage.disk_failing`, `storage.busy`: another program reads or writes it) or TooMuch (`storage.full`).
     """
 
     def __init__(self, folder: Path, *, durable: bool = True, wal_bytes: int = WAL_BYTES_MAX) -> None:
@@ -139,6 +139,12 @@ class Index:
             [(at_ms, piece) for piece in pieces],
         )
 
+    def trashed_by(self, now_ms: int) -> None:
+        """Have nothing be in the trash from later on than now, as where the clock was wrong: it would stay for ever."""
+        query = "update piece set trashed_ms = ?1 where trashed_ms > ?1"
+        with _translated(), self._db:
+            self._db.execute(query, (now_ms,))
+
     def drop_trash(self, before_ms: int) -> bool:
         """Forget some of what is in the trash since before then; whether there may be more of it."""
         query = "delete from piece where id in (select id from piece where trashed_ms < ? limit ?)"
@@ -181,4 +187,9 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # what stands above says more of the same
+        if code == sqlite3.SQLITE_FULL:
+            raise TooMuch("storage.full", "The node's disk is full.", "Take another node.") from error
+        if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+            raise Unavailable("storage.busy", f"Another program uses the index of the pieces: {error}.") from error
         raise Unavailable("storage.disk_failing", f"The index of the pieces cannot be used: {error}.") from error

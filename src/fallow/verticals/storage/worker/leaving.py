@@ -17,7 +17,7 @@ from fallow.ports.vertical.worker import HandBack
 from fallow.verticals.storage.core.exiting import WORDS, ExitReceipt, ExitWish
 from fallow.verticals.storage.core.lending import size_text
 from fallow.verticals.storage.core.questions import ExitSays, Stock
-from fallow.verticals.storage.worker.folder import sync
+from fallow.verticals.storage.worker.folder import write_whole
 
 WISH: Final = "exit-wish"
 RECEIPT: Final = "exit-receipt"
@@ -99,14 +99,9 @@ class Leaving:
             return None
 
     def _keep(self, name: str, data: bytes) -> None:
-        path = self._kept / name
-        fresh = path.with_suffix(".new")
         try:
             self._kept.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fresh.write_bytes(data)
-            sync(fresh)
-            fresh.replace(path)
-            sync(self._kept)
+            write_whole(self._kept / name, data)
         except OSError as error:
             raise Unavailable("storage.exit", f"It cannot be kept: {error}.", "Free some space.") from error
 

@@ -13,10 +13,13 @@ import fcntl
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
+
+from blake3 import blake3
 
 from fallow.domain.errors import Conflict, FallowError, NotFound, TooMuch, Unavailable
 from fallow.verticals.storage.core.questions import TRASH_MS
@@ -82,6 +85,7 @@ class PieceStore:
         with ExitStack() as stack, self._disk():
             self._guard = _locked(folder)
             stack.callback(os.close, self._guard)
+            self._require_index()
             self._index = Index(folder, durable=durable, wal_bytes=min(WAL_BYTES_MAX, self._log_bytes // 2))
             stack.callback(self._index.close)
             self._sizes = self._recovered()
@@ -225,13 +229,16 @@ class PieceStore:
         And hold what is counted against the disk.
         """
         with self._sweeping:
-            self._empty_trash(self._now_ms() - TRASH_MS)
+            now_ms = self._now_ms()
+            with self._lock:
+                self._index.trashed_by(now_ms)
+            self._empty_trash(now_ms - TRASH_MS)
             with self._lock:
                 live, sizes = self._index.logs(), dict(self._sizes)
             for log in sizes.keys() - live.keys():
                 self._remove_empty(log)  # first, for on a full disk there may be no room to move anything to
-            for log in sorted(sizes.keys() & live.keys()):
-                if log != self._active and 2 * live[log].live < sizes[log] and not self._failed:
+            for log in sorted(sizes.keys() & live.keys(), key=lambda log: live[log].live):
+                if log != self._active and 2 * live[log].live < sizes[log] and self._may_move(live[log].live):
                     self._move(log)
             with self._lock, self._disk():
                 self._beside = self._found_beside()
@@ -245,8 +252,10 @@ class PieceStore:
                 return
             try:
                 self._index.put([row._replace(stored_ms=self._now_ms())])
-            except Unavailable:
+            except FallowError as error:
                 self._give_up(row)
+                if error.code == "storage.disk_failing":
+                    self._failed = error.message  # else each further piece would come whole, to be refused then
                 raise
             self._writers[row.log] -= 1
 
@@ -265,8 +274,10 @@ class PieceStore:
     def _set_aside(self, length: int) -> tuple[int, int]:
         """Make room at the end of the active log file, or of a new one where it would become too long.
 
-        So one that is moved is never longer than a log file may be: longer is only one that a single piece fills.
+        So one that is moved is never longer than a log file may be: longer is only one that a single piece fills. A
+        piece without bytes takes one, too: else its place would go with the one before it, if that is given back.
         """
+        length = max(1, length)
         size = self._sizes.get(self._active)
         if size is None or (size and size + length > self._log_bytes):
             self._active = max(self._sizes, default=0) + 1
@@ -284,8 +295,7 @@ class PieceStore:
     def _lengthen(self, log: int, start: int, length: int) -> None:
         handle = os.open(self._path(log), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            if length:
-                os.posix_fallocate(handle, start, length)
+            os.posix_fallocate(handle, start, length)
             if self._durable and log not in self._sizes:
                 os.fsync(self._guard)  # a file's name is the folder's, and synced with that
         except OSError:
@@ -297,7 +307,7 @@ class PieceStore:
     def _give_up(self, row: Row) -> None:
         """Give a place back that nothing came to; behind it may be others already, then it stays a hole."""
         self._writers[row.log] -= 1
-        if row.start + row.length == self._sizes[row.log]:
+        if row.start + max(1, row.length) == self._sizes[row.log]:
             with self._disk():
                 os.truncate(self._path(row.log), row.start)
             self._sizes[row.log] = row.start
@@ -315,6 +325,12 @@ class PieceStore:
             allocated(Path(at, name)) for at, folders, files in os.walk(self._folder) for name in (*folders, *files)
         )
         return max(0, allocated(self._folder) + found - self._counted)
+
+    def _may_move(self, size: int) -> bool:
+        """Whether that crosses no limit which is kept now: a log file may be from before it was lowered."""
+        with self._lock, self._disk():
+            used = self.used_bytes
+        return not self._failed and not used <= self._limit < used + size
 
     def _move(self, log: int) -> None:
         """Move a log's pieces behind those of the active one, some at a time, and remove it."""
@@ -382,15 +398,23 @@ class PieceStore:
         finally:
             os.close(handle)
 
+    def _require_index(self) -> None:
+        """Without the index all log files would be taken for what a crash left behind, and be removed."""
+        if any(self._folder.glob("*.log")) and not (self._folder / FILES[0]).exists():
+            raise Unavailable(
+                "storage.disk_failing",
+                f"The index of the pieces in {self._folder} is gone.",
+                "Put its files back (index, index-wal), or lend another folder.",
+            )
+
     def _recovered(self) -> dict[int, int]:
         """Drop pieces whose bytes are gone, and cut off what no piece is known of; returns the size of each log file.
 
-        A power failure may take the end of one, or all of it, where it is not durable. Where it is, the disk has lost
-        what it said it had, and gets nothing new.
+        A power failure may take the end of one, or all of it, where it is not durable, or leave places that were set
+        aside and never written. Where it is, the disk has lost what it said it had, and gets nothing new.
         """
         found = {int(path.stem): path.stat().st_size for path in self._folder.glob("*.log")}
-        cut = [log for log, known in self._index.logs().items() if known.end > found.get(log, -1)]
-        lost = [row for log in cut for row in self._index.of_log(log) if row.start + row.length > found.get(log, -1)]
+        lost = [row for log, known in self._index.logs().items() for row in self._lost(log, known.end)]
         if lost:
             _log.warning("storage: the bytes of %d pieces in %s are gone: they are lost", len(lost), self._folder)
             self._index.drop([row.id for row in lost])
@@ -403,6 +427,27 @@ class PieceStore:
             else:
                 self._path(log).unlink()
         return sizes
+
+    def _lost(self, log: int, end: int) -> list[Row]:
+        """Pieces of a log file whose bytes are not there."""
+        size, holes = _laid(self._path(log))
+        rows = self._index.of_log(log) if holes or end > size else []
+        ends = [hole.stop for hole in holes]
+        return [
+            row
+            for row in rows
+            if row.start + row.length > size or (_is_in(row, holes, ends) and not self._is_whole(row))
+        ]
+
+    def _is_whole(self, row: Row) -> bool:
+        """Whether a piece is what came: some file systems keep zeros that were written as holes."""
+        hashed, handle = blake3(), self._opened(row.log, os.O_RDONLY)
+        try:
+            for at in range(0, row.length, COPY_BYTES):
+                hashed.update(os.pread(handle, min(COPY_BYTES, row.length - at), row.start + at))
+        finally:
+            os.close(handle)
+        return hashed.digest() == row.hash
 
     @contextmanager
     def _disk(self) -> Iterator[None]:
@@ -428,6 +473,37 @@ def _locked(folder: Path) -> int:
         os.close(handle)
         raise Conflict("storage.busy", f"Another process keeps pieces in {folder}.") from error
     return handle
+
+
+def _laid(path: Path) -> tuple[int, list[range]]:
+    """How long a log file is (-1: it is not there), and what of it was never written, as far as its disk can say."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return -1, []
+    try:
+        size, holes, at = os.fstat(handle).st_size, list[range](), 0
+        while at < size and (start := os.lseek(handle, at, os.SEEK_HOLE)) < size:
+            at = _data_behind(handle, start, size)
+            holes.append(range(start, at))
+        return size, holes
+    finally:
+        os.close(handle)
+
+
+def _data_behind(handle: int, start: int, size: int) -> int:
+    try:
+        return os.lseek(handle, start, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return size
+
+
+def _is_in(row: Row, holes: Sequence[range], ends: Sequence[int]) -> bool:
+    """Whether a byte of a piece is in one of these holes, which stand in their order and end there."""
+    at = bisect_right(ends, row.start)
+    return bool(row.length) and at < len(holes) and holes[at].start < row.start + row.length
 
 
 def _whole(moved: int, wanted: int) -> None:

@@ -40,13 +40,15 @@ ROOM_MIN_BYTES: Final = 4 << 20
 FLUSH_S: Final = 1.0
 HAND_IN_S: Final = 60.0
 SWEEP_S: Final = 600.0
+OPEN_S: Final = 30.0
+"""Until a folder that could not be used is looked for again: disks are mounted after services have started, too."""
 TROUBLE_LETTERS_MAX: Final = 200
 
 _log = logging.getLogger(__name__)
 
 
 class StorageWorker(Worker):
-    """The worker on one node. What is lent is opened by `probe`; without that, or where it fails, nothing is served."""
+    """The worker on one node. What is lent is opened by `probe`, or else by `report`; until then nothing is served."""
 
     def __init__(self, ground: WorkerGround) -> None:
         self._ground = ground
@@ -68,10 +70,7 @@ class StorageWorker(Worker):
         if self._leaving.receipt is not None:
             self._why_not = f"It has left with its disk, for good: {self._leaving.receipt_path} says how."
             return Probe({}, {NAME: self._why_not})
-        try:
-            await in_thread(self._open, self._lending)
-        except FallowError as error:
-            self._why_not = f"{error.message} {error.hint}".strip()
+        if not await self._try_to_open(self._lending):
             return Probe({}, {NAME: self._why_not})
         return Probe({ATTRIBUTE: str(self._lending.size_bytes)}, {})
 
@@ -85,9 +84,12 @@ class StorageWorker(Worker):
             self._streams.discard(moving)
 
     async def report(self, say: Say) -> None:
-        """Hand in orders, and see after the disk, until cancelled."""
-        if self._kept is None:
-            return
+        """Hand in orders, and see after the disk, until cancelled; a disk that was not there is waited for."""
+        while self._kept is None:
+            if self._lending is None or self._leaving.receipt is not None:
+                return
+            await self._ground.clock.sleep(OPEN_S)
+            await self._try_to_open(self._lending)
         book, store = self._kept.book, self._kept.store
         try:
             async with asyncio.TaskGroup() as group:
@@ -194,6 +196,16 @@ class StorageWorker(Worker):
 
     def _folder(self, lending: Lending) -> Folder:
         return Folder(Path(lending.folder), self._ground.kept, net=self._ground.net, node=self._ground.node)
+
+    async def _try_to_open(self, lending: Lending) -> bool:
+        """Open what is lent; whether that went well, and else why not."""
+        try:
+            await in_thread(self._open, lending)
+        except FallowError as error:
+            self._why_not = f"{error.message} {error.hint}".strip()
+            return False
+        self._why_not = ""
+        return True
 
     def _open(self, lending: Lending) -> None:
         ground, folder = self._ground, self._folder(lending)
