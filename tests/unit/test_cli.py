@@ -90,6 +90,9 @@ def test_an_error_of_several_lines_keeps_them_and_obeys_nobody(
         ("login https://host", "login.key"),
         ("login https://host key --ca /nowhere/ca.pem", "tls.ca_file"),
         ("token new --valid never", "cli.duration"),
+        ("wallet use 8453 --rpc rpc.example", "wallet.rpc_url"),
+        ("account payout 0x12", "identity.malformed"),
+        ("epoch broken /dev/null --key " + "0" * 64, "promise.evidence"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_anything_is_sent(

@@ -43,10 +43,13 @@ class Client(CannedClient):
     """One of a network with a price."""
 
     view = price_view()
+    fees_asked = 0
+    waits_ms = 0
+    """When something begins to hold that was said before."""
 
     def network(self) -> NetworkView:
         """See the SDK."""
-        return NetworkView(net=NET, public_key="", bus_url="", preset="public", version="1")
+        return NetworkView(net=NET, public_key="", bus_url="", preset="public", version="1", meters=METERS)
 
     def price(self) -> PriceView:
         """See the SDK."""
@@ -64,12 +67,13 @@ class Client(CannedClient):
 
     def prices(self) -> PricesView:
         """See the SDK."""
+        self.fees_asked += 1
         return PRICES
 
     def set_fee(self, fee_ppm: int, reserve_ppm: int, *, from_ms: int | None = None) -> PricesView:
         """Note what was set."""
         self.asked.append(("fee", (fee_ppm, reserve_ppm, from_ms)))
-        later = FeeView(from_ms=from_ms or 0, fee_ppm=fee_ppm, reserve_ppm=reserve_ppm)
+        later = FeeView(from_ms=self.waits_ms or from_ms or 0, fee_ppm=fee_ppm, reserve_ppm=reserve_ppm)
         return msgspec.structs.replace(PRICES, next_fee=later)
 
     def set_tariff(self, vertical: str, tariff: dict[str, Price], *, from_ms: int | None = None) -> PricesView:
@@ -79,7 +83,7 @@ class Client(CannedClient):
             msgspec.structs.replace(one, microusd=tariff[one.meter].microusd, per=tariff[one.meter].per)
             for one in METERS
         ]
-        later = TariffView(vertical=vertical, from_ms=from_ms or 0, meters=meters)
+        later = TariffView(vertical=vertical, from_ms=self.waits_ms or from_ms or 0, meters=meters)
         return msgspec.structs.replace(PRICES, next_tariffs=[later])
 
 
@@ -158,6 +162,9 @@ def test_a_tariff_is_shown_and_set_in_what_people_speak_of_and_others_stay_as_th
     assert "a terabyte of pieces for 720 hours" in shown
     assert "1.666666 USD" in shown
     assert "2.222222 USD" in shown
+    assert client.fees_asked == 0, "anybody is shown it, as the network's pages show it to anybody"
+    assert main.run(["price", "tariff", "--json"]) == 0
+    assert msgspec.json.decode(capfd.readouterr().out)["meters"] == msgspec.to_builtins(METERS)
     assert main.run(["price", "tariff", "storage", "stored_byte_hours=1.75", "--from", "2026-12-01"]) == 0
     whole = {STORED: Price(microusd=1_750_000, per=UNITS[STORED].per), EGRESS: TARIFF[EGRESS]}
     assert client.asked == [("tariff", ("storage", whole, 1_796_083_200_000))]
@@ -171,3 +178,15 @@ def test_a_tariff_is_shown_and_set_in_what_people_speak_of_and_others_stay_as_th
     capfd.readouterr()
     assert main.run(["price", "tariff", "stored_byte_hours=1.75"]) != 0
     assert "fallow price tariff storage stored_byte_hours=1.75" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["fee", "--fee", "12"], ["tariff", "storage", "stored_byte_hours=1"]])
+def test_what_was_said_before_and_begins_sooner_is_not_thought_to_be_withdrawn(
+    words: list[str], client: Client, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(["price", *words, "--from", "2026-12-01"]) == 0
+    assert capfd.readouterr().err == ""
+    client.waits_ms = 1_796_083_200_000 - 1
+    assert main.run(["price", *words, "--from", "2026-12-01"]) == 0
+    said = capfd.readouterr().err
+    assert ("From 2026-12-01 00:00:00 UTC what you said holds" in said, "without --from" in said) == (True, True)

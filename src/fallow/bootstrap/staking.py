@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fallow.bootstrap.wallet import Wallet
+from fallow.bootstrap.wallet import FUNDS_HINT, Wallet
 from fallow.domain.errors import Conflict, InsufficientFunds
 from fallow.domain.identity import address
 from fallow.domain.sending import Done
@@ -60,7 +60,7 @@ class Staking:
         """
         sender = self._wallet.sender
         if not sender.knows(f"stake/approve/{id_}") and (await self._wallet.holdings()).token < units:
-            raise InsufficientFunds("wallet.funds", "This account has fewer tokens.")
+            raise InsufficientFunds("wallet.funds", "This account has fewer tokens.", FUNDS_HINT)
         allowed = call_data("approve(address,uint256)", self._vault.contract, units)
         await sender.send(f"stake/approve/{id_}", address(self._wallet.contracts.token), allowed)
         return await self._send(f"stake/add/{id_}", call_data("stake(address,uint256)", self._operator, units))

@@ -28,6 +28,7 @@ from fallow.services.sender.claiming import Claiming, Prove
 from fallow.services.sender.distributor import Distributor
 from fallow.services.sender.service import Sender
 
+FUNDS_HINT = "See what it has: fallow wallet balance"
 EMBEDDED = Rules(depth=1)
 """The embedded chain takes no block back."""
 
@@ -82,7 +83,7 @@ class Wallet(NamedTuple):
         settlement, distributor = address(self.contracts.settlement), address(self.contracts.distributor)
         allowed = call_data("approve(address,uint256)", distributor, amount)
         if not self.sender.knows(f"deposit/{id_}") and (await self.holdings()).settlement < amount:
-            raise InsufficientFunds("wallet.funds", "This account has less of the settlement asset.")
+            raise InsufficientFunds("wallet.funds", "This account has less of the settlement asset.", FUNDS_HINT)
         await self.sender.send(f"approve/{id_}", settlement, allowed)
         return await self.sender.send(
             f"deposit/{id_}", distributor, call_data("deposit(address,uint256)", owner, amount)
@@ -95,7 +96,7 @@ class Wallet(NamedTuple):
             InsufficientFunds: the account has fewer.
         """
         if not self.sender.knows(f"burn/{id_}") and (await self.holdings()).token < amount:
-            raise InsufficientFunds("wallet.funds", "This account has fewer tokens.")
+            raise InsufficientFunds("wallet.funds", "This account has fewer tokens.", FUNDS_HINT)
         call = call_data("burnForCredits(uint256,address)", amount, owner)
         return await self.sender.send(f"burn/{id_}", address(self.contracts.token), call)
 

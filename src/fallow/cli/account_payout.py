@@ -38,11 +38,12 @@ def payout(
     """
     if to and cancel:
         raise InvalidInput("account.payout", "Name an address, or --cancel.")
+    wanted = address_text(address(to.lower())) if to else ""
     with profiles.client_at(url, ca) as client:
         account = client.balance().account if custodial else _account(key)
         view = client.payee(account)
         if to or cancel:
-            target = view.paid_to if cancel else address_text(address(to.lower()))
+            target = view.paid_to if cancel else wanted
             view = client.change_own_payout(target) if custodial else _signed(client, account, target, key)
     show_json(view) if json else _say(view)
 

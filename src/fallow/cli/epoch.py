@@ -16,6 +16,7 @@ from fallow.cli.show import Json, clean, say, show_json, table
 from fallow.cli.units import tokens, usd, when
 from fallow.domain.chains import chain_id_of
 from fallow.domain.epochs.promises import BrokenPromise
+from fallow.domain.errors import InvalidInput
 from fallow.domain.views.epochs import EpochView
 from fallow.domain.views.network import NetworkView
 from fallow.domain.views.votes import RootView
@@ -146,7 +147,12 @@ def broken(
     json: Json = False,
 ) -> int:
     """Check a node's proof that an archive broke a promise (fallow agent promises). Exits with 1 when it did."""
-    proof, network_key = BrokenPromise.decode(evidence.read_bytes()), key_of(key)
+    network_key = key_of(key)
+    try:
+        proof = BrokenPromise.decode(evidence.read_bytes())
+    except InvalidInput as error:
+        hint = "Such a file is written by: fallow agent promises"
+        raise InvalidInput("promise.evidence", f"{evidence} is no proof of a broken promise.", hint) from error
     promise, _ = proof.opened(network_key)
     with profiles.client_at(url, ca) as client:
         guilty = client.is_broken(proof, into, network_key)

@@ -18,7 +18,7 @@ from fallow.domain.errors import InvalidInput
 from fallow.domain.fees import FEE_MAX_PPM
 from fallow.domain.price_facts import price_text
 from fallow.domain.subscriptions import Price
-from fallow.domain.views.prices import MeterPriceView, PricesView, PriceView
+from fallow.domain.views.prices import MeterPriceView, PricesView, PriceView, TariffView
 
 app = App(
     name="price",
@@ -75,16 +75,17 @@ def fee(
 ) -> None:
     """Show the network's fee, or set it. More than now holds in a day at the earliest. For the operator."""
     with profiles.connect() as client:
-        view = client.prices()
+        view, from_ms = client.prices(), moment(from_) if from_ else None
         if fee or reserve:
             view = client.set_fee(
                 ppm(fee, "a fee", FEE_MAX_PPM // PERCENT_PPM) if fee else view.fee_ppm,
                 ppm(reserve, "a share") if reserve else view.reserve_ppm,
-                from_ms=moment(from_) if from_ else None,
+                from_ms=from_ms,
             )
         elif from_:
             raise InvalidInput("price.fee", "A moment alone sets no fee.", "Add --fee, --reserve or both.")
         _show_fee(view, as_json=json)
+        _tell_what_waits(from_ms, [view.next_fee.from_ms] if view.next_fee else [])
 
 
 @app.command
@@ -102,15 +103,18 @@ def tariff(
     Who has a subscription keeps its prices. Less than now holds in a day at the earliest: owners earn by it.
     """
     with profiles.connect() as client:
-        view = client.prices()
         if prices:
-            said = _tariff(view, vertical, prices)
-            view = client.set_tariff(vertical, said, from_ms=moment(from_) if from_ else None)
+            from_ms, said = moment(from_) if from_ else None, _tariff(client.prices(), vertical, prices)
+            view = client.set_tariff(vertical, said, from_ms=from_ms)
+            _show_tariffs(view.meters, view.next_tariffs, as_json=json)
+            _tell_what_waits(from_ms, [one.from_ms for one in view.next_tariffs if one.vertical == vertical])
         elif vertical or from_:
             raise InvalidInput(
                 "price.tariff", "No price is named.", "For example: fallow price tariff storage stored_byte_hours=1.75"
             )
-        _show_tariffs(view, as_json=json)
+        else:
+            network = client.network()  # which anybody may ask
+            _show_tariffs(network.meters, network.next_tariffs, as_json=json)
 
 
 def _tariff(view: PricesView, vertical: str, prices: Iterable[str]) -> dict[str, Price]:
@@ -128,13 +132,20 @@ def _tariff(view: PricesView, vertical: str, prices: Iterable[str]) -> dict[str,
     return said
 
 
-def _show_tariffs(view: PricesView, *, as_json: bool) -> None:
+def _show_tariffs(meters: list[MeterPriceView], later: list[TariffView], *, as_json: bool) -> None:
     if as_json:
-        show_json(view)
+        show_json({"meters": meters, "next_tariffs": later})
         return
-    rows = [("now", *_meter(one)) for one in view.meters]
-    rows += [(f"from {when(later.from_ms)}", *_meter(one)) for later in view.next_tariffs for one in later.meters]
+    rows = [("now", *_meter(one)) for one in meters]
+    rows += [(f"from {when(each.from_ms)}", *_meter(one)) for each in later for one in each.meters]
     table(["HOLDS (UTC)", "VERTICAL", "METER", "FOR", ">PRICE"], rows, empty="Nothing is sold by the meter here.")
+
+
+def _tell_what_waits(said_ms: int | None, next_ms: Iterable[int]) -> None:
+    """Tell who said what holds from a later moment on that what was said before still holds until then."""
+    if said_ms is not None and any(each < said_ms for each in next_ms):
+        tell(f"From {when(said_ms)} UTC what you said holds. What was said before and begins sooner stays until then;")
+        tell("to withdraw that, say again what holds now, without --from.")
 
 
 def _meter(one: MeterPriceView) -> tuple[str, str, str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from ssl import SSLContext
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
-from cyclopts import App, Parameter
+from cyclopts import App, Parameter, validators
 
 from fallow.cli import profiles
 from fallow.cli.account_key import KeyFile, default_file, new
@@ -17,6 +17,7 @@ from fallow.cli.units import microusd, token_units, tokens, usd
 from fallow.domain.calls.payouts import WITHDRAWAL_MIN_MICROUSD
 from fallow.domain.chain_facts import DEPOSIT_MIN, TOKENS_MIN
 from fallow.domain.chains import chain_id_of
+from fallow.domain.errors import InvalidInput
 from fallow.domain.identity import address, address_text
 from fallow.domain.views.network import NetworkView
 from fallow.sdk.accounts import new_id
@@ -55,7 +56,7 @@ def show(*, key: KeyFile = None, json: Json = False) -> None:
 
 @app.command
 def use(
-    chain: int,
+    chain: Annotated[int, Parameter(help="Its number (EIP-155).", validator=validators.Number(gte=1))],
     /,
     *,
     rpc: Annotated[str, Parameter(help="Where you ask it (JSON-RPC); without it, where the network says.")] = "",
@@ -65,6 +66,8 @@ def use(
 
     What your account has there can be worth more than what it has in the network: look the chain's number up.
     """
+    if rpc and not rpc.startswith(("https://", "http://")):
+        raise InvalidInput("wallet.rpc_url", f"{rpc!r} is no address of a chain's node.", "It begins with https://")
     profile = profiles.load({**os.environ, "FALLOW_WALLET_CHAIN": "", "FALLOW_WALLET_RPC": ""})
     profiles.save(profile._replace(chain=str(chain), rpc=rpc), profiles.profile_path())
     show_json({"chain_id": chain, "rpc": rpc}) if json else say(f"The wallet signs for chain {chain}, too.")

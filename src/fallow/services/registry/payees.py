@@ -135,7 +135,8 @@ class Payees:
 
     async def _known(self, tx: Transaction, account: bytes) -> Payee:
         if not await self._registry.has_account(tx, account):
-            raise NotFound("account.unknown", f"Nobody here has the account {address_text(account)}.")
+            hint = "It is known once a machine earns for it. Is it the right key, and the right network?"
+            raise NotFound("account.unknown", f"Nobody here has the account {address_text(account)}.", hint)
         return await self._store.payee(tx, account) or Payee(account, account)
 
     async def _signed(self, tx: Transaction, account: bytes, to: bytes, signed_at_s: int) -> bytes:
