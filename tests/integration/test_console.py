@@ -206,7 +206,7 @@ async def test_an_epoch_says_what_became_of_its_records_and_what_each_line_is_ow
         await page.get_by_text("2 changed since epoch 7").click()
         await expect(page.get_by_text("10% → 8%")).to_be_visible()
         await expect(page.get_by_text("as of")).to_be_visible()
-        (first, *_) = json.loads(await file_of(page, "JSON"))
+        (first, *_) = json.loads(await file_of(page, "JSON", -2))
         assert (first["usage_held_microusd"], first["usage_owed_microusd"]) == ("500000", "1500000")
         files = json.loads(await file_of(page, "JSON", -1))
         assert {"lines", "leaves", "batches"} <= {one["name"] for one in files}
@@ -271,6 +271,9 @@ async def test_a_claim_is_verified_under_the_validators_that_signed(running: Chr
         await expect(page.get_by_text("3 of 4 validators signed this root")).to_be_visible()
         await expect(page.get_by_text("A quorum of the validators")).to_be_visible()
         await picture(page, "verified")
+        await page.get_by_role("region", name="Signatures of validators").get_by_role("button", name="JSON").wait_for()
+        votes = json.loads(await file_of(page, "JSON"))
+        assert [row["signed"] for row in votes].count(True) == votes[0]["quorum"] == 3
         await check(page, b"\xee" * 20)
         await expect(page.get_by_text("It does not hold.")).to_be_visible()
         await page.get_by_label("Account (0x").fill("0x12")

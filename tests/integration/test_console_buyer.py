@@ -110,6 +110,7 @@ async def filled(network: FakeNetwork) -> None:
             await left(f"{HOSTILE}.csv", f"name,value\n{HOSTILE},1\n".encode()),
             await left("page.html", HOSTILE.encode()),
             await left("pixel.png", PIXEL),
+            await left("tile.ppm", b"P6\n1 1\n255\n\xff\xfe\xfd"),
         ],
     )
     result = await stored(network, encode_outcome(outcome))
@@ -207,6 +208,7 @@ async def test_what_a_job_left_is_shown_and_never_run(running: Chromium, signed:
         await expect(page.get_by_role("region", name=f"{shown}.csv").get_by_role("cell").first).to_have_text(HOSTILE)
         await expect(page.locator("summary", has_text=f"{shown}.csv")).to_be_visible()
         await expect(page.locator("pre").first).to_have_text(HOSTILE)
+        await expect(page.locator("details", has_text="tile.ppm")).to_contain_text("It is no text, table or picture")
         assert await page.locator("main img").count() == 1
         assert await page.locator("main script").count() == 0
         assert "stolen" not in await page.title()
@@ -221,7 +223,10 @@ async def test_each_item_says_where_it_stands_and_why_and_pictures_of_all_are_se
 ) -> None:
     network = signed.network
     ended = network.items[JOB][0]
-    others = [{"state": "failed", "reason": "program.time"}, {"state": "failed", "reason": "result.inconclusive"}]
+    others: list[dict[str, Any]] = [
+        {"state": "failed", "reason": "program.time", "attempts": 2},
+        {"state": "failed", "reason": "result.inconclusive"},
+    ]
     network.items[JOB] = [
         msgspec.structs.replace(ended, checked=True, attempts=3),
         *[msgspec.structs.replace(ended, index=at, result=None, **one) for at, one in enumerate(others, 1)],
@@ -235,8 +240,9 @@ async def test_each_item_says_where_it_stands_and_why_and_pictures_of_all_are_se
         await enter(page, BUYER_KEY)
         await expect(page.get_by_text("It reached what you wanted to spend at most.")).to_be_visible()
         tiles = page.get_by_role("group", name="Items").get_by_role("button")
-        first = "Item 1: done, another owner gave the same, moved to another machine, attempt 3"
-        await expect(tiles.nth(0)).to_have_accessible_name(first)
+        await expect(tiles.nth(0)).to_have_accessible_name("Item 1: done, another owner gave the same")
+        moved = "Item 2: failed, moved to another machine, attempt 2"
+        await expect(tiles.nth(1)).to_have_accessible_name(moved)
         await expect(tiles.nth(2)).to_have_accessible_name("Item 3: refused: results differ")
         await expect(page.get_by_text("moved to another machine: 1")).to_be_visible()
         await tiles.nth(1).click()

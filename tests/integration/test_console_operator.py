@@ -197,6 +197,9 @@ async def test_who_operates_and_buys_nothing_begins_with_his_own_page_and_asks_f
         await page.goto("/account")
         await expect(page.get_by_role("heading", name="Money in and out")).to_be_visible()
         await expect(page.locator(".waiting")).to_have_count(0)
+        for path in ("/jobs", "/jobs/new", "/bills", "/storage"):
+            await page.goto(path)
+            await expect(page.get_by_text("This page is for who buys.")).to_be_visible()
     assert refused == []
 
 

@@ -30,7 +30,7 @@ CONTRACTS = msgspec.convert({"block": 1, **dict.fromkeys(NAMES, "0x" + "c0" * 20
 GOVERNED = GovernedView(
     parameters={
         "token": {"totalSupply": str(10**21), "mintedTotal": str(10**21), "burnedTotal": "0", "mintedMax": str(10**24)},
-        "vault": {"guardian": GUARDIAN},
+        "vault": {"guardian": GUARDIAN, "appealDelay": "604800"},
     },
     pending=[
         ChangeView(id="0x" + "11" * 32, ready_at=1, contract="vault", call="setGuardian(address)", data="0x<script>")
@@ -82,6 +82,9 @@ async def test_each_kind_of_infrastructure_has_a_page_with_what_it_did_and_what_
         headline = page.get_by_role("list", name="The network in figures")
         for text in ("Useful of sold 90%", "Usage 19.75 USD", "less"):
             await expect(headline.get_by_role("listitem").filter(has_text=text)).to_have_count(1)
+        await expect(
+            page.get_by_role("columnheader", name="Nodes with records")
+        ).to_be_visible()  # and not those that are here
         row = page.get_by_role("row").filter(has_text="Compute")
         await expect(row).to_contain_text("12.00 USD")
         await expect(row).to_contain_text("Salad")
@@ -190,12 +193,23 @@ async def test_who_governs_the_contracts_and_what_waits_is_for_everybody_to_see(
             await expect(page.get_by_role("row").filter(has_text="setGuardian(address)")).to_be_visible()
             await expect(page.get_by_role("row").filter(has_text="guardian").last).to_contain_text(GUARDIAN[:10])
             await expect(page.get_by_role("row").filter(has_text="25%")).to_contain_text("250")
+            await expect(page.get_by_role("row").filter(has_text="mintedMax")).to_contain_text("1,000,000 tokens")
+            await expect(page.get_by_role("row").filter(has_text="appealDelay")).to_contain_text("7 days")
             await expect(page.get_by_text("3 of 4 have to sign.")).to_have_count(1)
             assert await barriers(page) == []
             wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert wide <= 0
             rows = json.loads(await file_of(page, "JSON"))
             assert {row["kind"] for row in rows} == {"parameter", "pending", "holder"}
+            units = {row["name"]: row["unit"] for row in rows}
+            assert (units["appealDelay"], units["mintedMax"], units[GUARDIAN]) == ("s", "token_units", "token_units")
+            (rule,) = json.loads(await file_of(page, "JSON", -1))
+            assert (rule["policy"], rule["since_epoch"], rule["parameter"], rule["value"]) == (
+                "rewards",
+                EPOCH,
+                "model",
+                "work_only",
+            )
 
 
 async def tell(network: FakeNetwork, *happened: Happening, more: int = 0) -> None:

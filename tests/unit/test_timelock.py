@@ -207,7 +207,7 @@ async def test_what_is_final_of_the_timelock_is_asked_of_the_chain_once(
 
 async def test_who_holds_a_token_follows_from_its_transfers_read_on_from_where_they_were(governed: Governed) -> None:
     world = governed.world
-    holders = Holders(world.chain, world.made.settlement, 0, 0)
+    holders = Holders(world.chain, world.made.settlement, 0, 1)
     await world.fund(10**9)
     async with world.operator() as sender:
         for number, amount in enumerate((5, 7), start=1):
@@ -225,7 +225,7 @@ async def test_who_holds_a_token_follows_from_its_transfers_read_on_from_where_t
 async def test_everybody_sees_what_waits_as_it_was_at_most_five_minutes_ago(governed: Governed) -> None:
     world = governed.world
     contracts = {name: address_text(getattr(world.made, name)) for name in (*PARAMETERS, "settlement")}
-    shown = Shown(world.chain, msgspec.convert({"block": 0, **contracts}, ContractsView), 0, world.clock)
+    shown = Shown(world.chain, msgspec.convert({"block": 0, **contracts}, ContractsView), 1, world.clock)
     before, read_ms = await shown.view(Empty()), world.clock.ms
     assert before.pending == []
     change = await governed.schedule("distributor", "epochMintMax", str(MINT_MAX))

@@ -67,7 +67,9 @@ export function bytes(size: number): string {
   }).format(size / 1000 ** step);
 }
 
+/** What is less than a GiB is told in MiB: as a part of one, little would look like nothing. */
 export function gib(mib: number): string {
+  if (mib > 0 && mib < 1024) return `${number(mib)} MiB`;
   return `${number(mib / 1024, mib < 10_240 ? 1 : 0)} GiB`;
 }
 

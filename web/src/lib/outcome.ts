@@ -57,10 +57,20 @@ const PICTURES: readonly [string, readonly (number | undefined)[]][] = [
 export function shown(name: string, data: Uint8Array<ArrayBuffer>): Shown {
   const picture = PICTURES.find(([, start]) => start.every((byte, at) => byte === undefined || data[at] === byte));
   if (picture) return { kind: "picture", data: new Blob([data], { type: picture[0] }) };
-  if (data.subarray(0, 8192).includes(0)) return { kind: "other" };
-  const text = new TextDecoder().decode(data);
+  const text = read(data);
+  if (text === undefined) return { kind: "other" };
   if (/\.(csv|tsv)$/i.test(name)) return { kind: "table", rows: rows(text, /\.tsv$/i.test(name) ? "\t" : ",") };
   return { kind: "text", text };
+}
+
+/** What it says where it is text; its end may have been cut off within a letter. */
+function read(data: Uint8Array<ArrayBuffer>): string | undefined {
+  if (data.subarray(0, 8192).includes(0)) return undefined;
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(data, { stream: true });
+  } catch {
+    return undefined;
+  }
 }
 
 /** The first rows of a table (RFC 4180). */

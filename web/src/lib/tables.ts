@@ -2,13 +2,15 @@
 import { monthly, sector, type Claim, type Row as Published } from "../data/sector";
 import type { Line } from "../proof/lines";
 import { sums } from "../proof/totals";
-import { ask, type Action, type Cell, type EpochView, type Evidence, type Governed, type Happening, type Market, type NodeView, type Network, type Rival, type Vertical } from "./api";
+import { ask, type Action, type Cell, type EpochView, type Evidence, type Governed, type Happening, type Market, type NodeView, type Network, type Rival, type Vertical, type Votes } from "./api";
 import type { Kind } from "./classes";
+import { unitOf } from "./contracts";
 import type { Table } from "./csv";
 import type { Row } from "./earned";
 import { done } from "./economics";
 import { latest, type Closed } from "./history";
 import { cheapest } from "./rivals";
+import { parameters, type Standing } from "./rules";
 import { held, owed } from "./waterfall";
 
 export const ROWS_MAX = 100_000;
@@ -79,7 +81,7 @@ export async function epochs(network: Network, progress: Progress): Promise<Tabl
 
 export const lines = (found: readonly Line[]): Table => ({
   head: [
-    ...["account", "node", "vertical", "units", "score", "usage_microusd", "incentive_units"],
+    ...["account", "node", "vertical", "units", "score_ppm", "usage_microusd", "incentive_units"],
     ...["usage_held_microusd", "incentive_held_units", "usage_owed_microusd", "incentive_owed_units"],
   ],
   rows: found.map((one) => [
@@ -142,7 +144,7 @@ export const files = ({ epoch, files: found }: EpochView): Table => ({
 /** A line a vertical, over 30 days; what it holds of the capacity is of this moment. */
 export const networks = (found: readonly Vertical[], market: Market | undefined): Table => ({
   head: [
-    ...["vertical", "nodes", "sold_cpu_milli", "offered_cpu_milli", "charged_core_s", "useful_core_s", "usage_microusd", "usage_test_microusd", "incentive_units"],
+    ...["vertical", "nodes_in_latest_epoch", "sold_cpu_milli", "offered_cpu_milli", "charged_core_s", "useful_core_s", "usage_microusd", "usage_test_microusd", "incentive_units"],
     ...["fees_microusd", "minted_worth_microusd", "cheapest_elsewhere", "here_microusd", "there_microusd"],
   ],
   rows: found.map((one) => {
@@ -169,13 +171,29 @@ export const rivals = (found: readonly Rival[]): Table => ({
   rows: found.map((one) => [one.name, one.kind, one.here_microusd, one.there_microusd, one.as_of, one.source, one.note]),
 });
 
+/** The rules that epochs were closed under, a row for each parameter. */
+export const policies = (found: readonly Standing[]): Table => ({
+  head: ["policy", "version", "digest", "since_epoch", "since_is_exact", "parameter", "value"],
+  rows: found.flatMap((one) => {
+    const rule = [one.name, one.version, one.digest, one.since, one.exact];
+    const told = parameters(one);
+    return told.length ? told.map(([name, value]) => [...rule, name, value]) : [[...rule, "", ""]];
+  }),
+});
+
+/** Who signed for an epoch. */
+export const votes = (found: Votes): Table => ({
+  head: ["epoch", "validator", "signed", "signed_another_root", "signed_two_roots", "quorum"],
+  rows: found.validators.map((one) => [found.epoch, one, found.signed.includes(one), found.wrong.some(({ validator }) => validator === one), found.equivocated.includes(one), found.quorum]),
+});
+
 /** What contracts say, what is about to change, and who holds most. */
 export const governed = (now: Governed): Table => ({
-  head: ["kind", "of", "name", "value", "at_ms"],
+  head: ["kind", "of", "name", "value", "unit", "at_ms"],
   rows: [
-    ...Object.entries(now.parameters).flatMap(([contract, values]) => Object.entries(values).map(([name, value]) => ["parameter", contract, name, value, now.at])),
-    ...now.pending.map((one) => ["pending", one.contract, one.call, one.data, one.ready_at]),
-    ...now.holders.map((one) => ["holder", "token", one.account, one.amount, now.at]),
+    ...Object.entries(now.parameters).flatMap(([contract, values]) => Object.entries(values).map(([name, value]) => ["parameter", contract, name, value, unitOf(name), now.at])),
+    ...now.pending.map((one) => ["pending", one.contract, one.call, one.data, "", one.ready_at]),
+    ...now.holders.map((one) => ["holder", "token", one.account, one.amount, unitOf("totalSupply"), now.at]),
   ],
 });
 

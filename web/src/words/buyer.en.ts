@@ -27,6 +27,7 @@ export const buyerEn = {
   burn: "A day costs you",
   burnOf: (sum: string, days: number) => `${sum} in the last ${days} days, on jobs and by the meter.`,
 
+  notBuyer: "This page is for who buys. Sign in with a key that may buy.",
   jobs: "Jobs",
   job: "Job",
   newJob: "Run a job",

@@ -29,6 +29,7 @@ export const buyerJa: typeof buyerEn = {
   burn: "1 日あたりの費用",
   burnOf: (sum, days) => `過去 ${days} 日間に ${sum}（ジョブと従量の合計）。`,
 
+  notBuyer: "このページは購入者用です。購入の権限のあるキーでサインインしてください。",
   jobs: "ジョブ",
   job: "ジョブ",
   newJob: "ジョブを実行",

@@ -103,6 +103,8 @@ export const publicJa: typeof publicEn = {
   mintedMax: "発行の上限",
   holders: "保有者",
   holdersText: (shown, total) => `トークンの移転記録による、保有する ${total} アカウントのうち上位 ${shown}。`,
+  noHolders: "確定した移転記録では、保有者はまだいません。",
+  supplyHow: "受け取り時に発行されます。まだ受け取られていない分は含みません",
   ofSupply: "供給量に占める割合",
   whoMay: "所有者、ガーディアン、上限",
   valueWord: "値",

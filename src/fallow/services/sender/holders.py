@@ -16,7 +16,10 @@ NOBODY: Final = bytes(20)
 
 
 class Holders:
-    """Balances of one token since its first block, read on from where they were read to. `depth` blocks are final."""
+    """Balances of one token since its first block, read on from where they were read to.
+
+    What lies `depth` blocks deep is final: at 1 the latest block is.
+    """
 
     def __init__(self, chain: Chain, token: bytes, first_block: int, depth: int) -> None:
         self._chain = chain
@@ -40,7 +43,7 @@ class Holders:
         Raises:
             Unavailable: the chain does not answer; what was read is kept.
         """
-        final = await self._chain.head() - self._depth
+        final = await self._chain.head() - self._depth + 1
         while self._next <= final:
             last = min(final, self._next + BLOCKS_MAX - 1)
             for event in await self._chain.events([self._token], [TRANSFER], self._next, last):
