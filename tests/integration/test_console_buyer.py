@@ -477,7 +477,10 @@ async def test_what_was_spent_by_day_is_what_the_ledger_has_of_jobs_and_of_the_m
     running: Chromium, signed: Signed
 ) -> None:
     hour = int(datetime.now(UTC).timestamp()) // 3600 * 3_600_000
-    hours = [SpentView(at=hour - n * 24 * 3_600_000, spent={"paid": 2_000_000, "granted": 5}) for n in range(2)]
+    before = hour // (24 * 3_600_000) * 24 * 3_600_000 - 29 * 24 * 3_600_000 - 3_600_000
+    """The hour that ends with the midnight before the first of 30 days, which is told with them."""
+    days_ago = [hour - n * 24 * 3_600_000 for n in range(2)]
+    hours = [SpentView(at=at, spent={"paid": 2_000_000, "granted": 5}) for at in (*days_ago, before)]
     signed.network.spent[BUYER] = SpendingView(hours=hours, from_ms=0, whole=True)
     async with tab(running, signed.url) as page:
         await page.goto("/bills")
