@@ -110,6 +110,7 @@ async def filled(network: FakeNetwork) -> None:
             await left(f"{HOSTILE}.csv", f"name,value\n{HOSTILE},1\n".encode()),
             await left("page.html", HOSTILE.encode()),
             await left("pixel.png", PIXEL),
+            await left("huge.csv", 120 * (b"1," * 99 + b"1\n")),
         ],
     )
     result = await stored(network, encode_outcome(outcome))
@@ -206,6 +207,9 @@ async def test_what_a_job_left_is_shown_and_never_run(running: Chromium, signed:
         shown = HOSTILE.replace("\u202e", "\\u202e")  # else it turns round what is written beside it
         await expect(page.get_by_role("region", name=f"{shown}.csv").get_by_role("cell").first).to_have_text(HOSTILE)
         await expect(page.locator("summary", has_text=f"{shown}.csv")).to_be_visible()
+        huge = page.locator("details", has_text="huge.csv")
+        await expect(huge.get_by_role("row")).to_have_count(50)
+        await expect(huge.get_by_text("Only the beginning is shown")).to_be_visible()
         await expect(page.locator("pre").first).to_have_text(HOSTILE)
         assert await page.locator("main img").count() == 1
         assert await page.locator("main script").count() == 0
