@@ -124,7 +124,7 @@ export const en = {
   earnedNone: "Nothing in the latest epochs.",
   earningsTitle: "What machines earn a day",
   earningsLink: "What machines earn",
-  earningsText: "Of each kind of machine: a quarter earned the first amount or less, half of them the second or less, three quarters the third or less. Machines that earned nothing are counted. It is what was, and no promise.",
+  earningsText: "Of each kind of machine: a quarter earned the first amount or less, half of them the second or less, three quarters the third or less. Machines that earned nothing are counted, and those that came meanwhile as if they had been there all the time. It is what was, and no promise.",
   earningsOf: (machines: string, time: string) => `${machines} machines that are on the market, over ${time}`,
   machineKinds: { gpu: "with a GPU", huge: "16 cores or more", large: "8 to 16 cores", middle: "4 to 8 cores", small: "fewer than 4 cores" } as Record<string, string>,
   rank: { p25: "quarter", p50: "half", p75: "three quarters" } as Record<string, string>,
