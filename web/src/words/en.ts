@@ -204,6 +204,7 @@ export const en = {
   trustOf: {
     self: "Self-attested: the operator's own key, which this gateway told you. It proves that the operator's files agree with each other and with what he signed, and no more.",
     validators: "A quorum of the validators whom the operator's statement names. Who they are, find out elsewhere.",
+    own: "Self-attested: the chain that you asked is the network's own, and its operator runs it. That its contract has this root proves nothing to outsiders.",
     chain: "Independent: the contract on the chain, read through the RPC that you named. Compare the contract's address with one that you know.",
   } as Record<string, string>,
   holds: "It holds.",
