@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -13,6 +14,7 @@ import pytest_asyncio
 from playwright.async_api import Page, Route, expect
 
 from fallow.bootstrap.http_server import serving
+from fallow.domain.chains import chain_id_of
 from fallow.domain.encoding import encode
 from fallow.domain.epochs.leaves import tree_over
 from fallow.domain.epochs.lines import Kept, Line, write_lines
@@ -27,7 +29,7 @@ from tests.instant_chain import CHAIN_ID
 from tests.network import Net, Running, connected, until_async
 from tests.programs import SECOND
 from tests.settled_world import settled_world
-from tests.unit.fake_network import FakeNetwork, fake_network, node_view
+from tests.unit.fake_network import NET, FakeNetwork, fake_network, node_view
 
 pytestmark = [pytest.mark.xdist_group("console"), pytest.mark.asyncio(loop_scope="session")]
 
@@ -104,7 +106,7 @@ async def explored() -> AsyncIterator[Explored]:
         yield Explored(network, f"http://127.0.0.1:{port}")
 
 
-def filled(network: FakeNetwork, *, votes: int = 3) -> None:
+def filled(network: FakeNetwork, *, votes: int = 3, validators: Sequence[bytes] = ADDRESSES) -> None:
     """Machines, one of them with a hostile name, and an epoch that validators signed."""
     network.nodes = [
         node_view("01" * 32, "barn", state="busy", leases=1),
@@ -114,7 +116,7 @@ def filled(network: FakeNetwork, *, votes: int = 3) -> None:
     lines = [Line("compute", Node(1).id, leaf.account, 10, 500_000, *_amounts(leaf), [], [], []) for leaf in OWED]
     data = write_lines(lines)
     closed = ClosedEpoch(
-        epoch=EPOCH, leaves=OWED, validators=ADDRESSES, more={"lines": data},
+        epoch=EPOCH, leaves=OWED, validators=validators, more={"lines": data},
         totals={"bought.2.income": (18_750_000).to_bytes(32), "bought.2.fee": (1_000_000).to_bytes(32)},
         policies=[{"name": "rewards", "version": 1, "digest": bytes(32), "parameters": {"model": "work_only"}}],
     )  # fmt: skip
@@ -453,11 +455,15 @@ async def test_what_a_slow_moment_kept_back_comes_without_the_readers_doing(
                 await page.clock.run_for(10_000)  # of several questions one may have been on its way until now
 
 
-@pytest.mark.parametrize("lie", ["leaves", "statement", "quorum"])
+@pytest.mark.parametrize("lie", ["leaves", "statement", "quorum", "one for three"])
 async def test_what_was_not_signed_is_not_believed(running: Chromium, explored: Explored, lie: str) -> None:
     network, url = explored
     async with tab(running, url) as page:
         filled(network, votes=2 if lie == "quorum" else 3)
+        if lie == "one for three":
+            filled(network, votes=1, validators=[*[ADDRESSES[0]] * 3, ADDRESSES[1]])
+            nothing = {"epoch": EPOCH, "validators": [], "quorum": 0, "signed": [], "wrong": [], "equivocated": []}
+            await page.route("**/votes", partial(Route.fulfill, json=nothing | {"decided": False, "published": False}))
         if lie == "leaves":
             network.archive.put(
                 path_of(EPOCH, "leaves"), b"".join(leaf._replace(cumulative=9).encode() for leaf in OWED)
@@ -554,6 +560,29 @@ async def test_the_contract_is_asked_through_the_readers_own_rpc(
         else:
             await expect(page.get_by_text("The contract does not have this root.")).to_be_visible()
             await expect(page.get_by_text("It does not hold.")).to_be_visible()
+
+
+async def test_a_chain_that_the_network_runs_itself_makes_nothing_independent(
+    running: Chromium, explored: Explored
+) -> None:
+    own = chain_id_of(NET)
+    closed = ClosedEpoch(epoch=EPOCH, leaves=OWED, chain_id=own, contract=b"\xc0" * 20)
+    for name, data in closed.files.items():
+        explored.network.archive.put(path_of(EPOCH, name), data)
+
+    async def answer(route: Route) -> None:
+        method = json.loads(route.request.post_data or "")["method"]
+        said = hex(own) if method == "eth_chainId" else "0x" + (closed.root.root + bytes(64)).hex()
+        headers = {"Access-Control-Allow-Origin": "*", "Access-Control-Allow-Headers": "content-type"}
+        await route.fulfill(json={"jsonrpc": "2.0", "id": 1, "result": said}, headers=headers)
+
+    async with tab(running, explored.url, others=(RPC,)) as page:
+        await page.route(f"{RPC}/**", answer)
+        await page.goto(f"/epochs/{EPOCH}?rpc={RPC}/")
+        await check(page, OWED[2].account)
+        await expect(page.get_by_text("It is owed 3.75 USD in all")).to_be_visible()
+        await expect(page.get_by_text("the chain that you asked is the network's own")).to_be_visible()
+        await expect(page.get_by_text("Independent")).to_have_count(0)
 
 
 async def test_an_empty_network_says_what_to_do_and_one_that_is_away_says_so(

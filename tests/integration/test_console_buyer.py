@@ -111,6 +111,7 @@ async def filled(network: FakeNetwork) -> None:
             await left("page.html", HOSTILE.encode()),
             await left("pixel.png", PIXEL),
             await left("tile.ppm", b"P6\n1 1\n255\n\xff\xfe\xfd"),
+            await left("huge.csv", 120 * (b"1," * 99 + b"1\n")),
         ],
     )
     result = await stored(network, encode_outcome(outcome))
@@ -207,6 +208,9 @@ async def test_what_a_job_left_is_shown_and_never_run(running: Chromium, signed:
         shown = HOSTILE.replace("\u202e", "\\u202e")  # else it turns round what is written beside it
         await expect(page.get_by_role("region", name=f"{shown}.csv").get_by_role("cell").first).to_have_text(HOSTILE)
         await expect(page.locator("summary", has_text=f"{shown}.csv")).to_be_visible()
+        huge = page.locator("details", has_text="huge.csv")
+        await expect(huge.get_by_role("row")).to_have_count(50)
+        await expect(huge.get_by_text("Only the beginning is shown")).to_be_visible()
         await expect(page.locator("pre").first).to_have_text(HOSTILE)
         await expect(page.locator("details", has_text="tile.ppm")).to_contain_text("It is no text, table or picture")
         assert await page.locator("main img").count() == 1
@@ -485,7 +489,10 @@ async def test_what_was_spent_by_day_is_what_the_ledger_has_of_jobs_and_of_the_m
     running: Chromium, signed: Signed
 ) -> None:
     hour = int(datetime.now(UTC).timestamp()) // 3600 * 3_600_000
-    hours = [SpentView(at=hour - n * 24 * 3_600_000, spent={"paid": 2_000_000, "granted": 5}) for n in range(2)]
+    before = hour // (24 * 3_600_000) * 24 * 3_600_000 - 29 * 24 * 3_600_000 - 3_600_000
+    """The hour that ends with the midnight before the first of 30 days, which is told with them."""
+    days_ago = [hour - n * 24 * 3_600_000 for n in range(2)]
+    hours = [SpentView(at=at, spent={"paid": 2_000_000, "granted": 5}) for at in (*days_ago, before)]
     signed.network.spent[BUYER] = SpendingView(hours=hours, from_ms=0, whole=True)
     async with tab(running, signed.url) as page:
         await page.goto("/bills")

@@ -187,13 +187,22 @@ async def test_every_table_can_be_had_as_a_file_whole(running: Chromium, explore
     network, url = explored
     placed(network)
     filled(network)
-    network.nodes = [node_view(f"{number:064x}", country=FORMULA if number == 7 else "JP") for number in range(1, 1203)]
+    named = {7: FORMULA, 8: "JP;\uff1d1\t=1"}
+    network.nodes = [node_view(f"{number:064x}", country=named.get(number, "JP")) for number in range(1, 1203)]
     async with tab(running, url) as page:
         await page.goto("/nodes")
         nodes = list(csv.DictReader(io.StringIO(await file_of(page, "CSV"))))
         assert [row["node"] for row in nodes] == [node.node for node in network.nodes]
         assert nodes[6]["country"] == f"'{FORMULA}"
+        assert nodes[7]["country"] == "JP;'\uff1d1\t'=1"
         assert json.loads(await file_of(page, "JSON"))[6]["country"] == FORMULA
+        await page.goto(f"/nodes/{7:064x}")
+        (node,) = json.loads(await file_of(page, "JSON"))
+        assert json.loads(node["attributes"]) == network.nodes[6].attributes
+        await page.goto("/")
+        totals = {row["name"]: row["value"] for row in json.loads(await file_of(page, "JSON"))}
+        offered = network.market.offered
+        assert (totals["offered_cpu_milli"], totals["offered_memory_mib"]) == (offered.cpu_milli, offered.memory_mib)
         await page.goto("/epochs")
         (epoch,) = json.loads(await file_of(page, "JSON"))
         assert (epoch["epoch"], epoch["signature_holds"]) == (7, True)

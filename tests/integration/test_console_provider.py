@@ -104,7 +104,9 @@ def filled(network: FakeNetwork) -> None:
     network.lenders[PROVIDER] = [lender_view(BUSY, now_ms)]
     hour = now_ms - now_ms % HOUR_MS
     network.earned[PROVIDER] = EarningsView(
-        hours=[EarnedView(at=hour - n * HOUR_MS, earned={"paid": 40_000 - n, "granted": 7}) for n in range(5)],
+        hours=[
+            EarnedView(at=hour - n * HOUR_MS, earned={"paid": 40_000 - n, "granted": 7}) for n in (0, 1, 2, 3, 4, 48)
+        ],
         from_ms=now_ms - 48 * HOUR_MS,
         whole=True,
     )
@@ -291,9 +293,9 @@ async def test_what_came_in_today_and_in_a_month_is_at_the_head(running: Chromiu
         await page.goto("/provider")
         await enter(page, PROVIDER_KEY)
         today = page.get_by_role("region", name="today")
-        await expect(today).to_contain_text("0.19999 USD in 30 days")
+        await expect(today).to_contain_text("0.239942 USD in 30 days")
         await expect(today).to_contain_text("This network mints no token")
-        assert await today.get_by_role("img", name="Usage by the day").locator("rect.usage").count() in {1, 2}
+        assert await today.get_by_role("img", name="Usage by the day").locator("rect.usage").count() in {2, 3}
         await expect(today.get_by_text("as of")).to_have_count(2)
 
 

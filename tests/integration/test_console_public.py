@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import msgspec
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from fallow.domain import calls
 from fallow.domain.epochs.by_vertical import NETWORKS, VerticalSums
@@ -23,6 +24,7 @@ from tests.unit.fake_network import FakeNetwork, node_view
 
 pytestmark = [pytest.mark.xdist_group("console"), pytest.mark.asyncio(loop_scope="session")]
 
+HOUR_MS = 3_600_000
 NODE = "5e" * 32
 GUARDIAN = "0x" + "1a" * 20
 NAMES = ("settlement", "token", "distributor", "validators", "vault", "timelock")
@@ -105,6 +107,34 @@ async def test_each_kind_of_infrastructure_has_a_page_with_what_it_did_and_what_
         await expect(page.get_by_role("row").filter(has_text="Storj")).to_contain_text("2026-07-01")
         await page.goto("/networks/nothing")
         await expect(page.get_by_text("This network runs no such kind of infrastructure.")).to_be_visible()
+
+
+async def test_sums_of_epochs_say_of_what_time_they_are_where_that_is_no_month_and_no_day(
+    running: Chromium, explored: Explored
+) -> None:
+    network, url = explored
+    filled(network)
+    async with tab(running, url) as page:
+        one = await (await page.request.get(f"{url}/v1/epochs/{EPOCH}")).json()
+        one["network"] |= {"price_microusd": 250_000, "supply": str(10**18)}
+        for hours, count, day, month in ((1, 31, "latest day", "latest 1.3 days"), (48, 1, "latest 2 days", "30 days")):
+            shown = [
+                {
+                    **one,
+                    "epoch": number,
+                    "from_ms": number * hours * HOUR_MS,
+                    "until_ms": (number + 1) * hours * HOUR_MS,
+                }
+                for number in range(count, 0, -1)
+            ]
+            await page.route("**/v1/epochs?limit=31", partial(Route.fulfill, json=shown))
+            await page.goto("/")
+            eco = page.get_by_role("region", name="What it takes in and mints")
+            await expect(eco.get_by_role("term").nth(0)).to_have_text(f"Usage, {day}")
+            await expect(eco.get_by_role("term").nth(1)).to_have_text(f"Usage, {month}")
+            await expect(eco.get_by_text("at 0.25 USD a token, as its rules fix it: no market's price")).to_be_visible()
+            headline = page.get_by_role("list", name="The network in figures")
+            await expect(headline.get_by_role("listitem").filter(has_text="Incentive")).to_contain_text(month)
 
 
 @pytest.mark.parametrize("lie", ["", "nodes", "usage of all kinds"])

@@ -7,8 +7,12 @@ export interface Table {
   rows: readonly (readonly Cell[])[];
 }
 
-/** A spreadsheet takes no cell for a formula, whoever wrote what is in it. */
-const plain = (cell: Cell): string => (typeof cell === "string" && /^[=+\-@\t\r]/.test(cell) ? `'${cell}` : String(cell ?? ""));
+/**
+ * A spreadsheet takes no cell for a formula, whoever wrote what is in it: nor a part of one behind what separates cells
+ * elsewhere, such as where numbers have commas. Signs of double width count as the plain ones do.
+ */
+const plain = (cell: Cell): string =>
+  typeof cell === "string" ? cell.replace(/[;\t\r\n](?=[=+\-@＝＋－＠])/g, "$&'").replace(/^(?=[=+\-@＝＋－＠\t\r\n])/, "'") : String(cell ?? "");
 
 export function csv(rows: readonly (readonly Cell[])[]): string {
   const quoted = (cell: Cell): string => (/[",\r\n]/.test(String(cell)) ? `"${plain(cell).replaceAll('"', '""')}"` : plain(cell));

@@ -1,8 +1,14 @@
 /** What a network takes in, mints and burns, added up from its closed epochs' own lines. */
+import type { Words } from "../words/en";
 import type { EpochView, Vertical } from "./api";
+import { lasting } from "./format";
 
 export const DAY_MS = 86_400_000;
 export const EPOCHS = 31;
+const MONTH_MS = 30 * DAY_MS;
+const SLACK = 1.02;
+/** The model of rewards whose price is a parameter. */
+const FIXED = "work_only";
 const YEAR_MS = 365.25 * DAY_MS;
 const TOKEN = 10n ** 18n;
 
@@ -25,12 +31,23 @@ export interface Economics {
   month: Sums;
   supply: bigint;
   price: bigint;
+  /** Whether the rules of rewards name that price: no market does. */
+  fixed: boolean;
   /** When the latest epoch ended; undefined where none is closed. */
   until: number | undefined;
+  /** Whether no epoch of the month is missing. */
+  whole: boolean;
 }
 
 /** Epochs that ended in the last so many milliseconds before the latest one's end; they come with the latest first. */
 export const within = <T extends { until_ms: number }>(epochs: readonly T[], ms: number): T[] => epochs.filter((one) => one.until_ms > (epochs[0]?.until_ms ?? 0) - ms);
+
+/** Whether all epochs of the month are there: no more than `EPOCHS` are looked at, and they may be of an hour each. */
+const isWhole = (looked: number, read: readonly { until_ms: number }[]): boolean => looked < EPOCHS || within(read, MONTH_MS).length < read.length;
+
+/** Of what time sums are that stand for a day, or for a month: of that, or of as long as those epochs were. */
+export const ofDay = ({ day: { ms } }: Economics, w: Words): string => (ms <= DAY_MS * SLACK ? w.ecoDay : w.ecoLately(lasting(ms)));
+export const ofMonth = ({ whole, ms }: { whole: boolean; ms: number }, w: Words): string => (whole && ms <= MONTH_MS * SLACK ? w.ecoIn30 : w.ecoLately(lasting(ms)));
 
 function sum(epochs: EpochView[]): Sums {
   const total: Sums = { epochs: 0, ms: 0, usage: 0n, test: 0n, fees: 0n, minted: 0n, burned: 0n, mintedWorth: 0n };
@@ -53,10 +70,12 @@ export function economics(found: EpochView[]): Economics {
   const latest = read[0];
   return {
     day: sum(within(read, DAY_MS)),
-    month: sum(within(read, 30 * DAY_MS)),
+    month: sum(within(read, MONTH_MS)),
     supply: BigInt(latest?.network?.supply ?? 0),
     price: BigInt(latest?.network?.price_microusd ?? 0),
+    fixed: latest?.policies?.some(({ parameters }) => parameters?.["model"] === FIXED) ?? false,
     until: latest?.until_ms,
+    whole: isWhole(found.length, read),
   };
 }
 
@@ -82,13 +101,14 @@ export function multiple({ month, supply, price }: Economics): number | undefine
 
 /** What a vertical did in the last 30 days, as far as its epochs were added up. */
 export function done(vertical: Vertical) {
-  const read = within(vertical.epochs, 30 * DAY_MS).flatMap(({ from_ms, until_ms, sums, price_microusd: price }) => (sums ? [{ ms: until_ms - from_ms, sums, price: price ?? 0 }] : []));
+  const read = within(vertical.epochs, MONTH_MS).flatMap(({ from_ms, until_ms, sums, price_microusd: price }) => (sums ? [{ ms: until_ms - from_ms, sums, price: price ?? 0 }] : []));
   const priced = read.filter(({ sums, price }) => (price || !BigInt(sums.incentive ?? "0")) && sums.fees_microusd !== null && sums.fees_microusd !== undefined);
   const add = (of: (sums: (typeof read)[number]["sums"]) => bigint | number | string): bigint => read.reduce((total, { sums }) => total + BigInt(of(sums)), 0n);
   return {
     epochs: read.length,
     ms: read.reduce((total, { ms }) => total + ms, 0),
     latest: vertical.epochs[0]?.sums ?? undefined,
+    whole: isWhole(vertical.epochs.length, vertical.epochs),
     usage: add((sums) => sums.usage_microusd ?? 0),
     test: add((sums) => sums.test_microusd ?? 0),
     incentive: add((sums) => sums.incentive ?? "0"),

@@ -43,9 +43,12 @@ function output(value: unknown): Output {
   return { name, sha256, size };
 }
 
-export type Shown = { kind: "text"; text: string } | { kind: "table"; rows: string[][] } | { kind: "picture"; data: Blob } | { kind: "other" };
+export type Shown = { kind: "text"; text: string } | { kind: "table"; rows: string[][]; more: boolean } | { kind: "picture"; data: Blob } | { kind: "other" };
 
 const ROWS = 200;
+/** Of all rows together: a browser draws no more of them in a moment. */
+const CELLS = 5000;
+const CHARACTERS = 100_000;
 const PICTURES: readonly [string, readonly (number | undefined)[]][] = [
   ["image/png", [0x89, 0x50, 0x4e, 0x47]],
   ["image/jpeg", [0xff, 0xd8, 0xff]],
@@ -59,7 +62,7 @@ export function shown(name: string, data: Uint8Array<ArrayBuffer>): Shown {
   if (picture) return { kind: "picture", data: new Blob([data], { type: picture[0] }) };
   const text = read(data);
   if (text === undefined) return { kind: "other" };
-  if (/\.(csv|tsv)$/i.test(name)) return { kind: "table", rows: rows(text, /\.tsv$/i.test(name) ? "\t" : ",") };
+  if (/\.(csv|tsv)$/i.test(name)) return { kind: "table", ...table(text, /\.tsv$/i.test(name) ? "\t" : ",") };
   return { kind: "text", text };
 }
 
@@ -73,13 +76,13 @@ function read(data: Uint8Array<ArrayBuffer>): string | undefined {
   }
 }
 
-/** The first rows of a table (RFC 4180). */
-export function rows(text: string, between: string): string[][] {
+/** The beginning of a table (RFC 4180), and whether there is `more` of it. */
+export function table(text: string, between: string): { rows: string[][]; more: boolean } {
   const found: string[][] = [];
+  const end = Math.min(text.length, CHARACTERS);
   let row: string[] = [];
-  let cell = "";
-  let quoted = false;
-  for (let at = 0; at < text.length && found.length < ROWS; at += 1) {
+  let [cell, cells, quoted, at] = ["", 0, false, 0];
+  for (; at < end && found.length < ROWS && cells < CELLS; at += 1) {
     const sign = text[at] ?? "";
     if (quoted) {
       if (sign !== '"') cell += sign;
@@ -91,12 +94,14 @@ export function rows(text: string, between: string): string[][] {
     else if (sign === between) {
       row.push(cell);
       cell = "";
+      cells += 1;
     } else if (sign === "\n") {
       found.push([...row, cell.replace(/\r$/, "")]);
       row = [];
       cell = "";
+      cells += 1;
     } else cell += sign;
   }
-  if ((cell || row.length) && found.length < ROWS) found.push([...row, cell]);
-  return found;
+  if (cell || row.length) found.push([...row, cell]);
+  return { rows: found, more: at < text.length };
 }

@@ -27,17 +27,31 @@ export async function nodes(progress: Progress): Promise<Table> {
     found.push(...page);
     if (!page.length || found.length >= ROWS_MAX || progress(found.length)) break;
   }
-  const head = ["node", "account", "state", "trust", "country", "cell", "cpu_milli", "cpu_free_milli", "memory_mib", "memory_free_mib", "disk_mib", "gpus"];
-  return {
-    head: [...head, "price_microusd_per_core_hour", "leases", "confirmed", "wrong", "missed", "last_seen_at_ms"],
-    rows: found.slice(0, ROWS_MAX).map((one) => [
-      ...[one.node, one.account, one.state, one.trust, one.country, one.cell ?? ""],
-      ...[one.total?.cpu_milli ?? null, one.free?.cpu_milli ?? null, one.total?.memory_mib ?? null, one.free?.memory_mib ?? null],
-      ...[one.total?.disk_mib ?? null, one.total?.gpus ?? null, one.terms?.price_microusd_per_core_hour ?? null],
-      ...[one.leases, one.confirmed, one.wrong, one.missed ?? 0, one.last_seen_at],
-    ]),
-  };
+  return nodeTable(found.slice(0, ROWS_MAX));
 }
+
+export const nodeTable = (found: readonly NodeView[]): Table => ({
+  head: [
+    ...["node", "label", "account", "state", "trust", "country", "cell", "cpu_milli", "cpu_free_milli", "memory_mib", "memory_free_mib", "disk_mib", "gpus"],
+    ...["price_microusd_per_core_hour", "price_microusd_per_gib_hour", "price_microusd_per_gpu_hour"],
+    ...["leases", "confirmed", "wrong", "why", "missed", "last_seen_at_ms", "attributes"],
+  ],
+  rows: found.map((one) => [
+    ...[one.node, one.label, one.account, one.state, one.trust, one.country, one.cell ?? ""],
+    ...[one.total?.cpu_milli ?? null, one.free?.cpu_milli ?? null, one.total?.memory_mib ?? null, one.free?.memory_mib ?? null],
+    ...[one.total?.disk_mib ?? null, one.total?.gpus ?? null, one.terms?.price_microusd_per_core_hour ?? null],
+    ...[one.terms?.price_microusd_per_gib_hour ?? null, one.terms?.price_microusd_per_gpu_hour ?? null],
+    ...[one.leases, one.confirmed, one.wrong, one.why ?? "", one.missed ?? 0, one.last_seen_at, JSON.stringify(one.attributes)],
+  ]),
+});
+
+/** What all machines come to at a moment, and what buyers store, in the units of their names. */
+export const totals = ({ at, nodes: found, owners, offered, sold, jobs_open, leases_open }: Market, verticals: readonly Vertical[]): Table => {
+  const named = (kind: string, of: object): [string, number][] => Object.entries(of).map(([name, value]) => [`${kind}_${name}`, Number(value)]);
+  const told = verticals.flatMap(({ numbers }) => numbers.map(({ name, labels, value }): [string, number] => [[name, ...Object.values(labels)].join("_"), value]));
+  const rows: [string, number][] = [...named("nodes", found), ["owners", owners], ...named("offered", offered), ...named("sold", sold), ["jobs_open", jobs_open], ["leases_open", leases_open], ...told];
+  return { head: ["name", "value", "at_ms"], rows: rows.map(([name, value]) => [name, value, at]) };
+};
 
 /** The log of what operators did, whole. */
 export async function actions(progress: Progress): Promise<Table> {

@@ -146,7 +146,9 @@ async function votes(said: Statement, hash: Uint8Array, operator: string) {
   const validators = said.validators;
   if (!validators.length) return undefined;
   const about = digest(said, hash);
-  const held = await Promise.all(validators.map((validator) => voted(said.epoch, validator, about)));
+  // One who is listed twice has one vote.
+  const each = [...new Set(validators.map(hex))].map(unhex);
+  const held = await Promise.all(each.map((validator) => voted(said.epoch, validator, about)));
   const signed = held.filter(Boolean).length;
   const needed = quorum(validators.length);
   const alone = validators.length === 1 && `0x${hex(validators[0] as Uint8Array)}` === operator.toLowerCase();

@@ -124,7 +124,7 @@ export const en = {
   earnedNone: "Nothing in the latest epochs.",
   earningsTitle: "What machines earn a day",
   earningsLink: "What machines earn",
-  earningsText: "Of each kind of machine: a quarter earned the first amount or less, half of them the second or less, three quarters the third or less. Machines that earned nothing are counted. It is what was, and no promise.",
+  earningsText: "Of each kind of machine: a quarter earned the first amount or less, half of them the second or less, three quarters the third or less. Machines that earned nothing are counted, and those that came meanwhile as if they had been there all the time. It is what was, and no promise.",
   earningsOf: (machines: string, time: string) => `${machines} machines that are on the market, over ${time}`,
   machineKinds: { gpu: "with a GPU", huge: "16 cores or more", large: "8 to 16 cores", middle: "4 to 8 cores", small: "fewer than 4 cores" } as Record<string, string>,
   rank: { p25: "quarter", p50: "half", p75: "three quarters" } as Record<string, string>,
@@ -204,6 +204,7 @@ export const en = {
   trustOf: {
     self: "Self-attested: the operator's own key, which this gateway told you. It proves that the operator's files agree with each other and with what he signed, and no more.",
     validators: "A quorum of the validators whom the operator's statement names. Who they are, find out elsewhere.",
+    own: "Self-attested: the chain that you asked is the network's own, and its operator runs it. That its contract has this root proves nothing to outsiders.",
     chain: "Independent: the contract on the chain, read through the RPC that you named. Compare the contract's address with one that you know.",
   } as Record<string, string>,
   holds: "It holds.",

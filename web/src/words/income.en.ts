@@ -42,7 +42,7 @@ export const incomeEn = {
   rulesChanged: (count: string, before: string) => `${count} changed since epoch ${before}`,
   rulesSame: (before: string) => `the same as in epoch ${before}`,
   byEpochShort: "by epoch",
-  soldUseful: "Sold now, useful in 30 days",
+  soldUseful: (time: string) => `Sold now; useful, ${time}`,
   soldNow: "sold",
   usefulNow: "useful",
   headline: "The network in figures",

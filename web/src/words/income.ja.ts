@@ -44,7 +44,7 @@ export const incomeJa: typeof incomeEn = {
   rulesChanged: (count, before) => `エポック ${before} から ${count} 件変更`,
   rulesSame: (before) => `エポック ${before} と同じ`,
   byEpochShort: "エポック別",
-  soldUseful: "現在の販売・30 日の有用分",
+  soldUseful: (time) => `現在の販売・有用分（${time}）`,
   soldNow: "販売",
   usefulNow: "有用",
   headline: "数字で見るネットワーク",
