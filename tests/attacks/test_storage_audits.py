@@ -24,6 +24,8 @@ from fallow.ports.alert_text import sentence
 from fallow.ports.tasks import background
 from fallow.verticals.storage.control.audits import APART_MIN_MS
 from fallow.verticals.storage.control.lenders import NODES
+from fallow.verticals.storage.control.limits import Secrets
+from fallow.verticals.storage.control.questioning import Contained
 from fallow.verticals.storage.control.verdicts import RETRY_MS
 from fallow.verticals.storage.core.lenders import WARNED_MS, GetLenders, LenderView
 from fallow.verticals.storage.core.orders import PieceClaim
@@ -195,6 +197,32 @@ async def test_who_errs_in_place_of_what_he_deleted_fails_at_the_fourth_time(net
     score = await network.score(network.cheat)
     assert score.score < 1
     assert score.unknown_score < 0.8
+
+
+async def test_who_gave_something_else_and_hid_its_claim_is_held_to_the_claim_that_he_shows_an_auditor(
+    network: Audited,
+) -> None:
+    """His answer is right; that of a node that was only slow with its claim is, too."""
+    secrets = Secrets(network.world.ground().secret)
+    cheat, slow = network.keepers[:2]
+    async with network.world.database.transaction() as tx:
+        segments = [row["id"] for row in await tx.fetch("SELECT id FROM storage.segment")]
+        for keeper in (cheat, slow):
+            segment = next(one for one in segments if secrets.piece(one, keeper.id) in keeper.pieces)
+            right = keeper.pieces[secrets.piece(segment, keeper.id)].data
+            given = blake3(right if keeper is slow else b"other").digest()
+            await tx.execute(
+                "UPDATE storage.reputation r SET contained = $2 FROM storage.node n"
+                " WHERE n.alias = r.alias AND n.node = $1",
+                keeper.id,
+                msgspec.msgpack.encode(Contained(segment, -1, 0, given)),
+            )
+    cheat.cheat = late
+    await network.audit(1)
+    cheat.cheat = None
+    await network.audit(1)
+    assert [text for _, text in await network.found(cheat)] == ["unknown: bus.timeout", "failed: given"]
+    assert await network.found(slow) == []
 
 
 async def test_who_fetches_what_he_was_asked_for_until_he_is_asked_again_is_suspended(network: Audited) -> None:

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from blake3 import blake3
 
-from fallow.domain.errors import InsufficientFunds
+from fallow.domain.errors import InsufficientFunds, Unavailable
 from fallow.domain.identity import address_text
 from fallow.verticals.storage.control.hints import NODES_A_DAY
 from fallow.verticals.storage.control.questioning import Contained
@@ -157,6 +158,29 @@ async def test_who_is_slow_when_he_is_looked_at_has_not_failed_and_is_asked_by_a
     assert await world.found() == []
     assert await world.contained() == {slow.id: Contained(plan.segment, -1, 0)}
     assert slow in await world.holders(plan.segment)
+
+
+class Hidden(dict[bytes, bytes]):
+    """Claims that a node does not show."""
+
+    def __missing__(self, piece: bytes) -> bytes:
+        """Err in their place."""
+        raise Unavailable("storage.disk_failing", f"The disk makes errors at {piece.hex()}.")
+
+
+async def test_who_gives_something_else_and_does_not_say_what_was_claimed_answers_for_it_to_an_auditor(
+    world: RepairWorld,
+) -> None:
+    """What comes of that: `tests/attacks/test_storage_audits.py`."""
+    plan = await world.put(PAYLOAD)
+    liar = await holder(world, plan)
+    kept, piece = world.kept[liar.id], world.secrets.piece(plan.segment, liar.id)
+    kept.pieces[piece] = bytes(len(kept.pieces[piece]))
+    kept.claims = Hidden()
+    await say(world, plan.segment, liar)
+    await look(world)
+    assert await world.found() == []
+    assert await world.contained() == {liar.id: Contained(plan.segment, -1, 0, blake3(kept.pieces[piece]).digest())}
 
 
 async def test_who_is_away_is_looked_at_when_he_is_back_and_what_has_gone_not_at_all(world: RepairWorld) -> None:

@@ -211,7 +211,7 @@ class Audits:
         chunk = one.chunk if one.tries else drawn_chunk(length, self._uniform())
         piece = self._secrets.piece(one.segment, lender.node)
         signers = [*row["signers"], self._secrets.repairs(row["nodes"].index(lender.alias))]
-        return Job(lender, one.segment, Asked(self._net, piece, length, chunk, signers), one.tries)
+        return Job(lender, one.segment, Asked(self._net, piece, length, chunk, signers, one.given), one.tries)
 
 
 async def live(tx: Transaction, segments: Sequence[bytes]) -> dict[bytes, Row]:

@@ -32,12 +32,14 @@ _TIMEOUT: Final = "bus.timeout"
 class Contained(msgspec.Struct, frozen=True):
     """A question that was not answered, so often.
 
-    Not once: any chunk of it is asked for, since whoever read it got nothing that shows something.
+    Not once: any chunk of it is asked for, since whoever read it got nothing that shows something. `given` is the
+    BLAKE3 of what he got, if he got a piece and was not shown its claim.
     """
 
     segment: bytes
     chunk: int
     tries: int
+    given: bytes = b""
 
 
 class Job(NamedTuple):
@@ -122,7 +124,9 @@ def printable(text: str, letters_max: int = WORDS_MAX) -> str:
 
 
 def _again(job: Job) -> Contained | None:
-    return Contained(job.segment, job.asked.chunk, job.tries + 1) if job.tries < RETRIES_MAX else None
+    if job.tries >= RETRIES_MAX:
+        return None
+    return Contained(job.segment, job.asked.chunk, job.tries + 1, job.asked.given)
 
 
 def _code(outcome: Outcome | None, code: str) -> str:

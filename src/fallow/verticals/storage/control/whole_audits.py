@@ -127,9 +127,15 @@ class WholeAudits:
         except FallowError as error:
             if error.code in SHOWN_OF_WHOLE:
                 return self._failure(segment.id, lender, when, error)
-            again = Contained(segment.id, -1, 0) if self._nodes.is_online(lender) else None
-            return Result(lender, None, segment.id, contained=again)
+            return Result(lender, None, segment.id, contained=await self._asked(segment.id, lender, given))
         return Result(lender, "success", segment.id)
+
+    async def _asked(self, segment: bytes, lender: Lender, given: Given) -> Contained | None:
+        """What an auditor asks of a node that is there: who gave a piece answers for that one, too."""
+        if not self._nodes.is_online(lender):
+            return None
+        hashed = b"" if isinstance(given, FallowError) else await asyncio.to_thread(hash_of, given)
+        return Contained(segment, -1, 0, hashed)
 
     def _failure(self, segment: bytes, lender: Lender, when: str, error: FallowError) -> Result:
         found, answer = (

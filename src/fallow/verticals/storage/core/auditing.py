@@ -27,18 +27,22 @@ BYTES_A_SECOND: Final = 150_000
 """Storj's bound: a busy disk and a slow processor shall not fail. Who fetches a piece from elsewhere faster than that
 is not found by time."""
 
-Fault = Literal["", "unreadable", "claim", "other_piece", "length", "bytes"]
+Fault = Literal["", "unreadable", "claim", "other_piece", "length", "bytes", "given"]
 """What is wrong with an answer; empty: nothing."""
 
 
 class Asked(NamedTuple):
-    """A chunk of a piece. `signers` are those whose claim on it counts; `length` is the piece's, by its layout."""
+    """A chunk of a piece. `signers` are those whose claim on it counts; `length` is the piece's, by its layout.
+
+    `given`: the BLAKE3 of what the node gave as that piece before, where it did not say what was claimed.
+    """
 
     net: str
     piece: bytes
     length: int
     chunk: int
     signers: Collection[bytes]
+    given: bytes = b""
 
 
 def audits_a_day(held_bytes: int) -> int:
@@ -69,7 +73,9 @@ def fault_of(asked: Asked, answer: bytes) -> Fault:
         return "other_piece"
     if claim.length != asked.length:
         return "length"
-    return "" if verify(claim.hash, claim.length, asked.chunk, proof) else "bytes"
+    if not verify(claim.hash, claim.length, asked.chunk, proof):
+        return "bytes"
+    return "given" if asked.given and asked.given != claim.hash else ""
 
 
 def claim_by(signers: Collection[bytes], sealed: bytes) -> PieceClaim | None:
