@@ -116,6 +116,7 @@ class MemoryNode:
         while sent < size:
             while sent >= ordered + STEP_BYTES:
                 ordered = await self._paid(reader, limit, ordered)
+                assert ordered <= sent, "A client orders what has come. Nodes send further; this one waits, to see it."
             step = min(size - sent, ordered + STEP_BYTES - sent, 100_000)
             data = self.wants.altered(piece[asked.start + sent : asked.start + sent + step])
             await stream.write(wire.frame(wire.Data(step)) + data)

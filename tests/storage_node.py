@@ -110,13 +110,13 @@ class Client:
         return PieceReceipt.open(stored.receipt, node_of(NODE))
 
     async def get(self, limit: OrderLimit, start: int, stop: int) -> bytes:
-        """Read bytes of a piece, paying for what has come and one step ahead."""
+        """Read bytes of a piece, paying for what has come."""
         talk = self.open(wire.Get(sealed(NETWORK, limit), start, stop))
         came, paid = bytearray(), 0
         while not isinstance(item := await talk.next(), wire.Sent):
             if isinstance(item, memoryview):
                 came += item
-                due = min(stop - start, len(came) + STEP_BYTES)
+                due = len(came)
                 if due - paid >= STEP_BYTES or paid < due == stop - start:
                     paid = due
                     await talk.pay(limit, due)

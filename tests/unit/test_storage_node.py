@@ -15,7 +15,7 @@ from blake3 import blake3
 
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, NotFound, TooMuch, Unavailable
 from fallow.verticals.storage.core import wire
-from fallow.verticals.storage.core.orders import STEP_BYTES
+from fallow.verticals.storage.core.orders import STEP_BYTES, UNPAID_BYTES
 from fallow.verticals.storage.core.proofs import verify
 from fallow.verticals.storage.core.questions import Held, Page, Proof, Prove, Purge, Stock, TakeBack, Trash
 from fallow.verticals.storage.worker.answers import REST_S
@@ -190,10 +190,10 @@ async def test_a_reader_who_does_not_pay_gets_one_step_and_waits(tmp_path: Path)
         await client.put(made.terms.limit(1), DATA)
         limit = made.terms.limit(2, "get")
         talk = client.open(wire.Get(sealed(NETWORK, limit), 0, len(DATA)))
-        came = await take(talk, STEP_BYTES)
+        came = await take(talk, UNPAID_BYTES)
         await talk.pay(limit, 1000)
         came += await take(talk, 1000)
-        assert came == DATA[: STEP_BYTES + 1000]
+        assert came == DATA[: UNPAID_BYTES + 1000]
         talk.stream.end()
         with pytest.raises(InvalidInput) as caught:
             await talk.next()  # had the node sent more, it would come first
@@ -205,18 +205,18 @@ async def test_a_reader_who_does_not_pay_gets_one_step_and_waits(tmp_path: Path)
 async def test_an_order_beyond_the_limit_is_handed_in_beside_the_last_good_one(tmp_path: Path) -> None:
     async with node(tmp_path) as (made, client):
         await client.put(made.terms.limit(1), DATA)
-        limit = msgspec.structs.replace(made.terms.limit(2, "get"), bytes_max=300_000)
-        talk = client.open(wire.Get(sealed(NETWORK, limit), 0, 300_000))
-        await take(talk, STEP_BYTES)
+        limit = msgspec.structs.replace(made.terms.limit(2, "get"), bytes_max=600_000)
+        talk = client.open(wire.Get(sealed(NETWORK, limit), 0, 600_000))
+        await take(talk, UNPAID_BYTES)
         await talk.pay(limit, 1000)
         await take(talk, 1000)
-        await talk.pay(limit, 300_001)
+        await talk.pay(limit, 600_001)
         with pytest.raises(InvalidInput) as caught:
-            await take(talk, 300_000)
+            await take(talk, 600_000)
         assert caught.value.code == "storage.order"
         await hand_in(made)
         served = [pair for body in made.said for pair in body.served]
-        assert served[1:] == [[sealed(NETWORK, limit), order(limit, size)] for size in (1000, 300_001)]
+        assert served[1:] == [[sealed(NETWORK, limit), order(limit, size)] for size in (1000, 600_001)]
 
 
 async def take(talk: Any, size: int) -> bytes:
@@ -321,7 +321,7 @@ async def test_who_reads_a_piece_over_a_slow_line_is_not_given_up_and_who_reads_
         talk = client.open(wire.Get(sealed(NETWORK, limit), 0, len(DATA)))
         while len(came) < len(DATA):
             came += await take(talk, min(STEP_BYTES, len(DATA) - len(came)))
-            await talk.pay(limit, min(len(DATA), len(came) + STEP_BYTES))
+            await talk.pay(limit, len(came))
             for _ in range(STEP_BYTES // 1200):
                 await made.clock.advance(1)
         assert came == DATA

@@ -150,8 +150,8 @@ class PieceReader:
             self._stream.reset(_given_up())
 
     async def _pay(self) -> None:
-        """Order what has come, and a step ahead of it."""
-        due = min(self._size, self._received + STEP_BYTES)
+        """Order what has come, where that is a step more, or all: never what has not."""
+        due = self._received
         if due - self._paid >= STEP_BYTES or (due == self._size and due > self._paid):
             self._paid = due
             await self._stream.write(wire.frame(wire.Pay(self._mover.order(self._limit, due))))
