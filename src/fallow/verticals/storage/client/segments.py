@@ -93,7 +93,7 @@ class VersionReading:
         at, end = self._at, segment.start + stop
 
         async def fresh() -> list[Place]:
-            return (await self._asker.ask(self._call(at, end)))[0].places
+            return (await self._asker.ask(self._call(at, end, every=True)))[0].places
 
         reading = SegmentReading(self._mover, self._crew, Wanted(segment, key, start, stop, fresh))
         reading.begin()
@@ -131,7 +131,7 @@ class VersionReading:
     def _fail(self, error: FallowError) -> None:
         self._error = error
 
-    def _call(self, start: int, stop: int) -> ReadSegments:
+    def _call(self, start: int, stop: int, *, every: bool = False) -> ReadSegments:
         source = self._source
         return ReadSegments(
             account=source.account,
@@ -141,6 +141,7 @@ class VersionReading:
             start=start,
             stop=stop,
             client=self._mover.public,
+            every=every,
         )
 
 
