@@ -16,6 +16,7 @@ from fallow.domain.encoding import decode
 from fallow.domain.errors import Conflict, InvalidInput, NotFound, Unavailable
 from fallow.domain.streams import DirectAddress, StreamTicket, service_purpose
 from fallow.ports.clock import Clock
+from fallow.verticals.storage.control.choosing import read_spare_of
 from fallow.verticals.storage.core.calls.base import PAGE_MAX, Call
 from fallow.verticals.storage.core.calls.buckets import (
     Bucket,
@@ -414,14 +415,18 @@ class MemoryControl:
         for (part, index), segment in sorted(bucket.segments[version.stream].items()):
             if start < call.stop and start + segment.payload > call.start:
                 wanted = blocks_of(max(0, call.start - start), min(segment.payload, call.stop - start))
-                found.append(self._read(segment, part, index, start, wanted, call.client))
+                found.append(self._read(segment, part, index, start, wanted, call))
             start += segment.payload
         return found[:SEGMENTS_AT_ONCE]
 
     def _segment_altered(self, call: SayAltered) -> None:
         self.said.append((call.segment, call.node))
 
-    def _read(self, segment: _Segment, part: int, index: int, start: int, wanted: range, client: bytes) -> SegmentRead:
+    def _read(
+        self, segment: _Segment, part: int, index: int, start: int, wanted: range, call: ReadSegments
+    ) -> SegmentRead:
+        there = [(number, node) for number, node in sorted(segment.nodes.items()) if node not in self.offline]
+        there = there if call.every else there[: segment.profile.needed + read_spare_of(segment.profile)]
         needed, layout = segment.profile.needed, Layout(segment.payload, segment.profile.needed)
         stripes = range(wanted.start // needed, -(-wanted.stop // needed))
         size = min(stripes.stop * SHARE_BYTES, layout.piece_bytes) - stripes.start * SHARE_BYTES
@@ -434,11 +439,7 @@ class MemoryControl:
             key=segment.key,
             needed=needed,
             pieces=segment.profile.pieces,
-            places=[
-                self._place(segment.id, number, node, client, "get", size)
-                for number, node in sorted(segment.nodes.items())
-                if node not in self.offline
-            ],
+            places=[self._place(segment.id, number, node, call.client, "get", size) for number, node in there],
         )
 
     def place(self, node: bytes) -> Place:

@@ -405,7 +405,7 @@ class World:
         async with self.database.transaction() as tx:
             await self.places.segments.drop(tx, BUCKET.id, streams, purge=purge)
 
-    async def read(self, start: int, stop: int) -> list[SegmentRead]:
+    async def read(self, start: int, stop: int, *, every: bool = False) -> list[SegmentRead]:
         return await self.places.read(
             ReadSegments(
                 account=address_text(BUYER),
@@ -415,6 +415,7 @@ class World:
                 start=start,
                 stop=stop,
                 client=bytes(self.client.verify_key),
+                every=every,
             )
         )
 

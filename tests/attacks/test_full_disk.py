@@ -97,7 +97,7 @@ async def test_a_full_disk_under_a_lent_folder_takes_nothing_new_and_costs_no_pi
                 await client.put(made.terms.limit(3, piece=b"r" * 32), data)
             assert refused.value.code == "storage.full"
             assert (await told(made)).trouble.startswith("storage.full")
-            with pytest.raises(Unavailable):
+            with pytest.raises(TooMuch):
                 await client.send_rest(talk, made.terms.limit(2, piece=b"q" * 32), data)
             assert await client.get(made.terms.limit(4, "get"), 0, len(data)) == data, "what is there is read"
             assert await made.worker.answer(msgspec.msgpack.encode(Prove(PIECE, 0))), "and shown to audits"

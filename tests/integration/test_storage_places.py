@@ -61,6 +61,8 @@ async def test_a_segment_is_planned_for_distinct_owners_stored_and_read(world: W
     assert all(by_number[place.number] == place.node for place in segment.places)
     assert [place.number for place in segment.places[:4]] == [0, 1, 2, 3]
     assert segment.payload == 1_000_000
+    (again,) = await world.read(0, 1_000_000, every=True)
+    assert (len(segment.places), len(again.places)) == (6, 8), "for whom those were too few, all of them"
 
 
 async def test_any_named_node_may_have_any_piece(world: World) -> None:

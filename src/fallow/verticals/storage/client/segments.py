@@ -93,7 +93,7 @@ class VersionReading:
         at, end = self._at, segment.start + stop
 
         async def fresh() -> list[Place]:
-            return (await self._asker.ask(self._call(at, end)))[0].places
+            return (await self._asker.ask(self._call(at, end, every=True)))[0].places
 
         async def say(node: bytes) -> None:
             source = self._source
@@ -136,7 +136,7 @@ class VersionReading:
     def _fail(self, error: FallowError) -> None:
         self._error = error
 
-    def _call(self, start: int, stop: int) -> ReadSegments:
+    def _call(self, start: int, stop: int, *, every: bool = False) -> ReadSegments:
         source = self._source
         return ReadSegments(
             account=source.account,
@@ -146,6 +146,7 @@ class VersionReading:
             start=start,
             stop=stop,
             client=self._mover.public,
+            every=every,
         )
 
 

@@ -26,9 +26,8 @@ _PLACE: Final = "SELECT after FROM storage.exit_search FOR UPDATE SKIP LOCKED"
 _START: Final = """
 UPDATE storage.exit e SET searching = true, found = 0, sure = NOT storing
 FROM (
-    SELECT alias, EXISTS (SELECT 1 FROM storage.begun b WHERE x.alias = ANY(b.nodes))
-         OR EXISTS (SELECT 1 FROM storage.garbage g WHERE g.alias = x.alias AND g.due_ms > $1 AND NOT g.purge)
-            AS storing,
+    SELECT alias, EXISTS (SELECT 1 FROM storage.begun b WHERE x.alias = ANY(b.nodes)) OR EXISTS
+         (SELECT 1 FROM storage.garbage g WHERE g.alias = x.alias AND g.due_ms > $1 AND NOT g.purge) AS storing,
         EXISTS (SELECT 1 FROM storage.leaving l WHERE l.alias = x.alias) AS waits
     FROM storage.exit x WHERE x.receipt IS NULL AND (x.found IS NULL OR NOT (x.sure AND x.found = 0))
 ) w WHERE w.alias = e.alias AND (e.found IS NULL OR NOT (w.waits OR w.storing)) RETURNING e.alias

@@ -278,7 +278,7 @@ class Places:
             rows = await self.segments.holding(tx, bucket.id, stream, cut, SEGMENTS_AT_ONCE)
             found = wanted(asked, rows, SEGMENTS_AT_ONCE)
             lenders = await self.nodes.of(tx, [alias for one in found for alias in one.segment.nodes])
-        readable = [self._readable(one.segment, lenders) for one in found]
+        readable = [self._readable(one.segment, lenders, every=request.every) for one in found]
         found = found[: max(1, sum(places <= PLACES_AT_ONCE for places in accumulate(map(len, readable))))]
         pieces = [(one, number) for one, numbers in zip(found, readable, strict=False) for number in numbers]
         nodes = [lenders[one.segment.nodes[number]].node for one, number in pieces]
@@ -307,8 +307,8 @@ class Places:
             bucket = await self._buckets.bucket_of(tx, request.account, request.bucket)
             return await self.garbage.unpurged(tx, bucket.id)
 
-    def _readable(self, segment: SegmentRow, lenders: Mapping[int, Lender]) -> list[int]:
-        """Numbers of pieces to read: those of payload, and some parity, on nodes that are there and without trouble.
+    def _readable(self, segment: SegmentRow, lenders: Mapping[int, Lender], *, every: bool) -> list[int]:
+        """Numbers of pieces to read: of payload, and some parity or all, on nodes that are there and without trouble.
 
         Where these are too few, the others are named behind them: a node may just have come back.
         """
@@ -318,7 +318,7 @@ class Places:
         payload = [number for number in good if number < profile.needed]
         parity = [number for number in good if number >= profile.needed]
         parity.sort(key=lambda _: self._uniform())
-        numbers = (payload + parity)[: profile.needed + read_spare_of(profile)]
+        numbers = (payload + parity)[: None if every else profile.needed + read_spare_of(profile)]
         if len(good) < profile.needed:
             numbers += [number for number in known if number not in good]
         return numbers

@@ -111,8 +111,9 @@ class ReadSegments(Call[list[SegmentRead]], frozen=True, kw_only=True):
     """How bytes `start` up to `stop` of a version are read: the first segments that hold of them.
 
     These are `SEGMENTS_AT_ONCE` at most, and as many as have `PLACES_AT_ONCE` together, but for one that has more.
-    `version` is the one that is read, by its id. Places are those of nodes that seem to be there,
-    data pieces first, each limit for what of its piece is needed. NotFound: `storage.no_version`. InsufficientFunds:
+    `version` is the one that is read, by its id. Places are those of nodes that seem to be there, data pieces first,
+    each limit for what of its piece is needed: some more than it takes, or with `every` all of them, for whom those
+    did not suffice (nodes that died seem to be there for a while). NotFound: `storage.no_version`. InsufficientFunds:
     `storage.suspended`. Unavailable: `storage.gateway_stake`.
     """
 
@@ -124,6 +125,7 @@ class ReadSegments(Call[list[SegmentRead]], frozen=True, kw_only=True):
     start: Count
     stop: Count
     client: NodeId
+    every: bool = False
 
 
 class SayAltered(Call[None], frozen=True, kw_only=True):
