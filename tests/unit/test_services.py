@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import msgspec
 import pytest
@@ -19,7 +20,7 @@ from fallow.agent.consent import consent_text
 from fallow.agent.lending import check_lendings, read_lendings
 from fallow.agent.services import TELL_S
 from fallow.bootstrap import agent as bootstrap
-from fallow.cli import agent_exit
+from fallow.cli import agent_exit, agent_lent
 from fallow.cli.agent_status import status_text
 from fallow.domain import calls
 from fallow.domain.errors import FallowError, InvalidInput, NotAllowed, NotFound, TooMuch, Unavailable
@@ -195,11 +196,21 @@ async def test_the_status_shows_what_is_lent_and_its_trouble(tmp_path: Path) -> 
         await settle()
         status = await world.agent.status()
         assert (status.lent, status.lent_trouble) == ({"keeper": "half of it is used"}, {})
-        keeper.trouble = "The disk fails."
+        keeper.trouble = "The disk fails.\nIt is old."
         status = await world.agent.status()
         text = status_text(msgspec.to_builtins(status))
         assert "keeper: half of it is used" in text
-        assert "The disk fails." in text
+        assert "The disk fails. It is old." in text
+
+
+def test_what_is_said_of_what_is_lent_in_several_lines_is_shown_in_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = {"keeper": {"facts": [["it leaves", "It has left.\nDelete the folder."]], "details": {}}}
+    monkeypatch.setattr(control, "ask", AsyncMock(return_value=answer))
+    monkeypatch.setattr(agent_lent, "_held", lambda _: None)
+    agent_lent.lent(home=tmp_path)
+    assert capsys.readouterr().out == "keeper:\n  it leaves  It has left. Delete the folder.\n"
 
 
 async def test_an_owner_asks_his_agent_for_all_about_what_he_lends_and_hands_it_back(tmp_path: Path) -> None:

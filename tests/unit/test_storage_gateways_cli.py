@@ -27,6 +27,7 @@ class Client:
 
     def __init__(self) -> None:
         self.view = GatewayView(key=KEY, least_units=str(5 * 10**18))
+        self.contracts: object = "made"
 
     def __enter__(self) -> Self:
         return self
@@ -36,7 +37,7 @@ class Client:
 
     def network(self) -> SimpleNamespace:
         """Say which network it is."""
-        return SimpleNamespace(net=NET)
+        return SimpleNamespace(net=NET, contracts=self.contracts)
 
     def ask_vertical(self, vertical: str, call: str, body: bytes, *, again: bool) -> bytes:
         """Show the gateway."""
@@ -50,6 +51,16 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Client:
     made = Client()
     monkeypatch.setattr(profiles, "connect", lambda: made)
     return made
+
+
+def test_where_nobody_can_have_a_stake_no_word_is_signed(
+    client: Client, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    client.contracts = None
+    draw_key(tmp_path / "key")
+    assert main.run(["storage", "vouch", KEY.hex(), "--key", str(tmp_path / "key")]) == 1
+    said = capsys.readouterr()
+    assert (said.out, "[wallet.no_chain]" in said.err) == ("", True)
 
 
 @pytest.mark.usefixtures("client")

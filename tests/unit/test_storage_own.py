@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import os
 import random
 import shlex
@@ -359,6 +360,10 @@ def test_the_command_line_makes_a_secret_once_and_brings_it_back_elsewhere(
     assert "storage.secret" in capsys.readouterr().err
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "two"))
     assert run(["storage", "init", "--recover", str(tmp_path / "kit.txt")]) == 0
+    assert storage_secret.load_secret() == secret
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "three"))
+    monkeypatch.setattr("sys.stdin", io.StringIO((tmp_path / "kit.txt").read_text()))
+    assert run(["storage", "init", "--recover", "-"]) == 0
     assert storage_secret.load_secret() == secret
 
 

@@ -107,7 +107,7 @@ def test_a_network_that_is_away_is_no_refusal(cli: _Cli, history: History) -> No
         assert (code, "[test.away]" in err) == (1, True)
         assert cli("run", url, "--once")[0] == 0
     code, _, err = cli("run", url, "--once")
-    assert (code, "[validator.unreachable]" in err) == (1, True)
+    assert (code, "[validator.unreachable]" in err, "(--ca)" in err) == (1, True, True)
 
 
 def test_an_answer_that_is_no_list_of_epochs(cli: _Cli) -> None:

@@ -131,9 +131,8 @@ def _reaching() -> Iterator[None]:
     try:
         yield
     except httpx2.HTTPError as error:
-        raise Unavailable(
-            "validator.unreachable", f"The network does not answer: {error}.", "It is asked again."
-        ) from error
+        hint = "Is the address right, and its authority's certificate named (--ca)? Who goes on judging asks again."
+        raise Unavailable("validator.unreachable", f"The network does not answer: {error}", hint) from error
 
 
 def _bytes(text: str) -> bytes:

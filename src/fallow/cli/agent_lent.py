@@ -40,7 +40,7 @@ def lent(*, home: Home = DEFAULT_HOME, json: Json = False) -> None:
         say(f"{name}:")
         width = max((len(label) for label, _ in overview.facts), default=0)
         for label, fact in overview.facts:
-            say(f"  {clean(label):{width}}  {clean(fact)}")
+            say(f"  {clean(label):{width}}  {clean(' '.join(fact.splitlines()))}")
     if held is not None:
         say(f"held of the account's pay: {usd(held.usage_microusd)} of usage, after epoch {held.epoch}")
         for node, microusd in sorted(held.nodes.items()):

@@ -45,7 +45,7 @@ def status_text(answer: object) -> str:
     status = msgspec.convert(answer, _Status)
     facts = [(name, value) for name, value in (*_machine(status), *_network(status)) if value]
     width = max(len(name) for name, _ in facts)
-    return "\n".join(f"{name:{width}}  {clean(value)}" for name, value in facts)
+    return "\n".join(f"{name:{width}}  {clean(' '.join(value.splitlines()))}" for name, value in facts)
 
 
 def _machine(status: _Status) -> Iterator[tuple[str, str]]:

@@ -65,7 +65,9 @@ Below = Annotated[bool, Parameter(name=("--recursive", "-r"), negative=(), help=
 @app.command
 def init(
     *,
-    recover: Annotated[str, Parameter(help="File that holds a recovery kit, or - to type it.")] = "",
+    recover: Annotated[
+        str, Parameter(allow_leading_hyphen=True, help="File that holds a recovery kit, or - to type it.")
+    ] = "",
     json: Json = False,
 ) -> None:
     """Draw the secret that seals your objects on this machine, and print its recovery kit. It is sent to nobody."""

@@ -12,7 +12,7 @@ from fallow.cli import profiles
 from fallow.cli.account_key import KeyFile, default_file
 from fallow.cli.show import Json, say, show_json, table, tell
 from fallow.cli.units import seconds, tokens, when
-from fallow.domain.errors import InvalidInput
+from fallow.domain.errors import InvalidInput, NotFound
 from fallow.domain.gateway_facts import GatewayVouched
 from fallow.domain.identity import address_text
 from fallow.verticals.storage.core.hosted import GatewayView, GetGateways
@@ -69,8 +69,11 @@ def vouch(
         raise InvalidInput("gateway.valid", "A word that holds for no time stands for nothing.", "Write --valid 90d.")
     owner, now = account_signer(path).address, int(datetime.now(UTC).timestamp() * MS)
     with profiles.connect() as client:
-        net = client.network().net
-    signature = signed_text(path, vouch_text(net, VERTICAL, of, owner, now, now + ms))
+        network = client.network()
+    if network.contracts is None:
+        hint = "Networks of the preset public have one."
+        raise NotFound("wallet.no_chain", f"{network.net} has no chain, and so nobody has a stake there.", hint)
+    signature = signed_text(path, vouch_text(network.net, VERTICAL, of, owner, now, now + ms))
     word = GatewayVouched(
         vertical=VERTICAL, key=of, owner=owner, from_ms=now, until_ms=now + ms, signature=signature
     ).written()
