@@ -617,6 +617,22 @@ async def test_an_empty_network_says_what_to_do_and_one_that_is_away_says_so(
         await expect(page.get_by_text("no machine is here yet")).to_be_visible()
 
 
+async def test_who_goes_back_finds_a_page_where_he_left_it(running: Chromium, explored: Explored) -> None:
+    network, url = explored
+    filled(network)
+    async with tab(running, url, viewport={"width": 1280, "height": 400}) as page:
+        await page.goto(f"/epochs/{EPOCH}")
+        await expect(page.get_by_role("region", name="Files").get_by_role("button", name="CSV")).to_be_visible()
+        await page.get_by_role("region", name="Rewards").get_by_role("link").last.scroll_into_view_if_needed()
+        left = await page.evaluate("scrollY")
+        assert left > 100
+        await page.get_by_role("region", name="Rewards").get_by_role("link").last.click()
+        await expect(page.get_by_role("heading", level=1)).to_contain_text("Node")
+        assert await page.evaluate("scrollY") == 0
+        await page.go_back()
+        await until_async(lambda: page.evaluate(f"scrollY === {left}"), "the page is where it was left")
+
+
 async def test_the_keyboard_and_the_readers_choices_are_enough(running: Chromium, explored: Explored) -> None:
     network, url = explored
     async with tab(running, url) as page:

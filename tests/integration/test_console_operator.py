@@ -280,6 +280,7 @@ async def test_an_operator_sees_what_other_rules_would_have_come_to(running: Chr
         await expect(page.get_by_text("No value for: Held in each step")).to_be_visible()
         await expect(compute).to_be_disabled()
         await page.get_by_label("Held in each step").fill("50")
+        await expect(page.get_by_label("Weight of Compute", exact=True)).to_be_visible()
         await page.get_by_label("Incentive, at most of fees").fill("40")
         await page.route("**/v1/operator/what-if", lambda _: None)  # it would be computed before anybody says stop
         await compute.click()

@@ -11,7 +11,30 @@ function look(): void {
   query = new URLSearchParams(location.search);
 }
 
-addEventListener("popstate", look);
+const RETURN_MS = 3000;
+
+/** Who goes back finds a page where he left it, once it is long enough again: what is on it comes by and by. */
+function comeBack(event: PopStateEvent): void {
+  look();
+  const { y = 0 } = (event.state ?? {}) as { y?: number };
+  const until = performance.now() + RETURN_MS;
+  const again = (): void => {
+    scrollTo(0, y);
+    if (scrollY < y && performance.now() < until) requestAnimationFrame(again);
+  };
+  again();
+}
+
+/** Goes on to another page, and remembers how far this one was read. */
+function go(to: string | URL): void {
+  history.replaceState({ y: scrollY }, "");
+  history.pushState(null, "", to);
+  look();
+  scrollTo(0, 0);
+  document.querySelector<HTMLElement>("main")?.focus({ preventScroll: true });
+}
+
+addEventListener("popstate", comeBack);
 
 /** Follows links to pages of the console without loading everything anew. */
 export function follow(event: MouseEvent): void {
@@ -21,19 +44,13 @@ export function follow(event: MouseEvent): void {
   if (link.pathname.startsWith("/v1/") || (link.hash && link.pathname === location.pathname)) return;
   event.preventDefault();
   if (link.href === location.href) return;
-  history.pushState(null, "", link.href);
-  look();
-  scrollTo(0, 0);
-  document.querySelector<HTMLElement>("main")?.focus({ preventScroll: true });
+  go(link.href);
 }
 
 /** Opens a page of the console. Only a path of its own is followed, whoever wrote it. */
 export function open(path: string): void {
   const url = URL.canParse(path, location.origin) ? new URL(path, location.origin) : undefined;
-  history.pushState(null, "", url?.origin === location.origin ? url : "/");
-  look();
-  scrollTo(0, 0);
-  document.querySelector<HTMLElement>("main")?.focus({ preventScroll: true });
+  go(url?.origin === location.origin ? url : "/");
 }
 
 export const place = {

@@ -110,9 +110,9 @@ export const operatorJa: typeof operatorEn = {
     "held.release": "放出にかかるエポック数",
     "held.parts": "留保の対象",
   },
-  weightOf: (vertical) => `${vertical} の重み`,
+  weightOf: (vertical) => `${vertical}の重み`,
   heldPart: { both: "利用料とインセンティブ", usage: "利用料", incentive: "インセンティブ" },
-  moreRules: "その他のルール（NAME=VALUE を1 行に 1 つ）",
+  moreRules: "その他のルール（NAME=VALUE を 1 行に 1 つ）",
   noValue: (names) => `値として読めません：${names}`,
   computeIt: "計算する",
   stopIt: "止める",
@@ -145,7 +145,7 @@ export const operatorJa: typeof operatorEn = {
   takesSetting: "DATA/fallow.toml でそのファイルを指定します：",
   takesBound: (needed, bound) =>
     `コントラクトの発行上限を上げます。1 つのルートは一度に 8 エポック分、${needed} トークンを負うことがあります${bound && `（現在の上限 ${bound}）`}。変更はタイムロックで待ち、誰にでも見えます：`,
-  takesBoundHolds: (bound, needed) => `コントラクトは1 つのルートに ${bound} トークンの発行を許し、これらのルールに必要なのは ${needed} です。変更は要りません。`,
+  takesBoundHolds: (bound, needed) => `コントラクトは 1 つのルートに ${bound} トークンの発行を許し、これらのルールに必要なのは ${needed} です。変更は要りません。`,
   takesRestart: "fallow up を再起動します。次に締められるエポックからこれらのルールになり、その声明に固定されます。それ以前のエポックは変わりません。",
 
   changesOfRules: "変わったこと",
