@@ -164,7 +164,7 @@ export const operatorEn = {
     `Of a dollar that a buyer pays, an owner will have ${owner}; now he has ${before}. Of the fee, ${reserve} goes to the reserve.`,
   feeInADay: "It is more than owners were told, so it holds in a day: who does not want it can leave before. Everybody is shown it now.",
   feeAtOnce: "It holds at once, also for leases that run: from their next window on.",
-  feeText: "0 to 50 %. A later moment can be named by: fallow price fee --fee 8 --from DATE. A fee that waits is withdrawn by setting another.",
+  feeText: "0 to 50 %. A later moment can be named by: fallow price fee --fee 8 --from DATE. A fee that waits is withdrawn by setting the one of now again.",
   feeNext: (fee: string, reserve: string, from: string) => `From ${from}: ${fee}, of which ${reserve} for the reserve.`,
   changedBy: "Changed by",
   feeOfUsage: "Fee, of what buyers pay",
@@ -178,7 +178,7 @@ export const operatorEn = {
   tariffInADay: "Something will cost less than owners were told, who earn by it, so it holds in a day: who does not want it can leave before. Everybody is shown it now.",
   tariffAtOnce: "It holds at once, for subscriptions that are opened from now on. Who has one keeps his prices.",
   tariffText: (vertical: string) =>
-    `For new subscriptions: who has one keeps his prices. A later moment can be named by: fallow price tariff ${vertical} METER=USD --from DATE. Prices that wait are withdrawn by setting others.`,
+    `For new subscriptions: who has one keeps his prices. A later moment can be named by: fallow price tariff ${vertical} METER=USD --from DATE. Prices that wait are withdrawn by setting those of now again.`,
   tariffNext: (vertical: string, prices: string, from: string) => `${vertical} from ${from}: ${prices}`,
   leasesOfMachines: "Leases of machines",
   byProviders: "each provider, for new leases",

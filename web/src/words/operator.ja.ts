@@ -165,7 +165,7 @@ export const operatorJa: typeof operatorEn = {
     `購入者が支払う 1 ドルのうち、所有者の取り分は ${owner} になります（現在は ${before}）。手数料の ${reserve} が準備金に入ります。`,
   feeInADay: "所有者に示していた額より多いため、1 日後から有効です。望まない人はその前にやめられます。予定は今から誰でも見られます。",
   feeAtOnce: "すぐに有効になります。実行中のリースにも、次の区切りから適用されます。",
-  feeText: "0〜50 %。もっと後の時点にするには：fallow price fee --fee 8 --from DATE。予定された手数料は、別の値を決めれば取り消されます。",
+  feeText: "0〜50 %。もっと後の時点にするには：fallow price fee --fee 8 --from DATE。予定された手数料は、今の値をもう一度決めれば取り消されます。",
   feeNext: (fee, reserve, from) => `${from} から：${fee}（うち ${reserve} を準備金へ）`,
   changedBy: "変更の方法",
   feeOfUsage: "購入者が支払う額に対する手数料",
@@ -179,7 +179,7 @@ export const operatorJa: typeof operatorEn = {
   tariffInADay: "所有者の収入のもとになる料金が、示していた額より下がるため、1 日後から有効です。望まない人はその前にやめられます。予定は今から誰でも見られます。",
   tariffAtOnce: "すぐに有効になり、今後の新しい契約に適用されます。契約済みの人の料金は変わりません。",
   tariffText: (vertical) =>
-    `新しい契約の料金です。契約済みの人の料金は変わりません。もっと後の時点にするには：fallow price tariff ${vertical} METER=USD --from DATE。予定された料金は、別の値を決めれば取り消されます。`,
+    `新しい契約の料金です。契約済みの人の料金は変わりません。もっと後の時点にするには：fallow price tariff ${vertical} METER=USD --from DATE。予定された料金は、今の値をもう一度決めれば取り消されます。`,
   tariffNext: (vertical, prices, from) => `${vertical}：${from} から ${prices}`,
   leasesOfMachines: "機器のリース",
   byProviders: "提供者がそれぞれ、新しいリースについて決めます",
