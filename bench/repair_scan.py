@@ -38,6 +38,7 @@ from fallow.adapters.postgres.migrations import load, migrate
 from fallow.adapters.postgres.registry import PostgresRegistryStore
 from fallow.domain.identity import address_text
 from fallow.verticals.storage.control.ground import Ground, Kind
+from fallow.verticals.storage.control.keeping import Keeping
 from fallow.verticals.storage.control.nodes import LOST_MS, Nodes
 from fallow.verticals.storage.control.scanning import EVERY_MS, Scan
 from fallow.verticals.storage.control.segments import SegmentRows
@@ -210,7 +211,7 @@ def _objects(database: PostgresDatabase) -> Objects:
     def counted(account: bytes, bucket_id: int, kind: Kind) -> None:
         pass
 
-    return Objects(Ground(database, SegmentRows(clock), clock, may, may, counted, random.randbytes))
+    return Objects(Ground(database, SegmentRows(clock), clock, may, may, counted, Keeping(clock), random.randbytes))
 
 
 async def main() -> int:

@@ -13,7 +13,7 @@ import msgspec
 from blake3 import blake3
 
 from fallow.domain.encoding import decode
-from fallow.domain.errors import Conflict, InvalidInput, NotFound, Unavailable
+from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotFound, Unavailable
 from fallow.domain.streams import DirectAddress, StreamTicket, service_purpose
 from fallow.ports.clock import Clock
 from fallow.verticals.storage.control.choosing import read_spare_of
@@ -105,6 +105,8 @@ class MemoryControl:
         self.said: list[tuple[bytes, bytes]] = []
         """Of which segments readers say that a node does not give what was stored."""
         self.page_max = PAGE_MAX
+        self.inline_refused: FallowError | None = None
+        """What who stores inline is answered with, unless it is an empty object."""
         self.offline: set[bytes] = set()
         self.direct: dict[bytes, DirectAddress] = {}
         """Where nodes can be dialled themselves."""
@@ -168,6 +170,8 @@ class MemoryControl:
     # Versions
 
     def _object_put(self, call: PutObject) -> Version:
+        if self.inline_refused is not None and call.inline is not None and call.size:
+            raise self.inline_refused
         bucket = self._of(call.bucket)
         self._slashes[call.object] = call.slashes
         if call.inline is None and self._stored(bucket, call.stream) != call.size:

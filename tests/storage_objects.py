@@ -14,13 +14,14 @@ from fallow.adapters.postgres.migrations import load, migrate
 from fallow.domain.errors import InsufficientFunds
 from fallow.ports.database import Database, Transaction
 from fallow.verticals.storage.control.ground import Ground
+from fallow.verticals.storage.control.keeping import REMEMBERED_MS, Keeping
 from fallow.verticals.storage.control.operations import Operations
 from fallow.verticals.storage.control.segments import SegmentRows
 from fallow.verticals.storage.control.segments_port import Segments
 from fallow.verticals.storage.control.service import Objects
 from fallow.verticals.storage.core.calls.accounts import Usage
 from fallow.verticals.storage.core.calls.base import Call
-from fallow.verticals.storage.core.calls.buckets import SetBucket
+from fallow.verticals.storage.core.calls.buckets import MakeBucket, SetBucket
 from fallow.verticals.storage.core.calls.objects import (
     Deleted,
     DeleteObjects,
@@ -105,7 +106,16 @@ class ObjectsWorld:
         self.suspended = False
         self.operations = Operations(database, self.clock)
         self.objects = Objects(
-            Ground(database, segments, self.clock, _may_open, self._may_use, self.operations.count, secrets.token_bytes)
+            Ground(
+                database,
+                segments,
+                self.clock,
+                _may_open,
+                self._may_use,
+                self.operations.count,
+                Keeping(self.clock),
+                secrets.token_bytes,
+            )
         )
         self._handlers = self.objects.handlers()
         self._streams = count(1)
@@ -148,6 +158,32 @@ class ObjectsWorld:
         while all(one.bucket != bucket for one in found):
             found = await self.ask(Usage(account=ACCOUNT, from_day=0, to_day=0, after=found[-1].id))
         return next((one.objects, one.bytes) for one in found if one.bucket == bucket)
+
+    async def kept(self, bucket: str = B) -> int:
+        """How many bytes a bucket is said to keep for nothing: as many as its rows are beyond what is paid."""
+        async with self.database.transaction() as tx:
+            row = await self.objects.bucket_of(tx, ACCOUNT, bucket)
+            (said,) = await tx.fetch("SELECT sum(kept)::bigint AS n FROM storage.tally WHERE bucket_id = $1", row.id)
+            versions = "SELECT * FROM storage.{} WHERE bucket_id = $1"
+            rows = [one for table in ("object", "version") for one in await tx.fetch(versions.format(table), row.id)]
+            parts = await tx.fetch(
+                "SELECT p.* FROM storage.part p JOIN storage.upload USING (stream) WHERE bucket_id = $1", row.id
+            )
+        counted = sum(max(0, 512 + len(part["head"]) - part["size"]) for part in parts)
+        for one in rows:
+            beside = sum(len(one[column] or b"") for column in ("name", "head", "tags", "parts"))
+            counted += max(0, 512 + beside + (-one["size"] if one["inline"] is None else len(one["inline"])))
+        assert (said["n"] or 0) == counted
+        return counted
+
+    async def keeps(self, kept: int, account: str = ACCOUNT) -> None:
+        """Have an account keep so much for nothing in a further bucket, and the network ask anew."""
+        bucket = f"full-{next(self._streams)}"
+        await self.ask(MakeBucket(account=account, bucket=bucket))
+        async with self.database.transaction() as tx:
+            row = await self.objects.bucket_of(tx, account, bucket)
+            await tx.execute("INSERT INTO storage.tally VALUES ($1, 0, 0, 0, $2)", row.id, kept)
+        self.clock.now += REMEMBERED_MS
 
     async def garbage(self) -> dict[bytes, bool]:
         """Streams that were dropped, and whether they were to be purged."""

@@ -287,6 +287,7 @@ class Machine(RuleBasedStateMachine):
         objects = [kept for versions in self.there.values() for kept in versions if not kept.marker]
         totals = self._run(self.world.totals(self.bucket))
         assert totals == (len(objects), sum(kept.size for kept in objects))
+        self._run(self.world.kept(self.bucket))
         stored = [(kept.stream, *part) for kept in objects for part in kept.parts or ()]
         stored += [(stream, *part) for stream, begun in self.uploads.items() for part in begun.parts.items()]
         assert self._run(self.world.segments(self.bucket)) == sorted(stored)

@@ -16,11 +16,12 @@ from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fallow.domain.errors import FallowError, InvalidInput, NotFound, Unavailable
+from fallow.domain.errors import FallowError, InvalidInput, NotFound, TooMuch, Unavailable
 from fallow.ports.remembered import MOMENT_MS
 from fallow.verticals.storage.client import ground
 from fallow.verticals.storage.client.store import Deleting, Ended, Entry, Head, Lock, Marks
 from fallow.verticals.storage.core.calls.buckets import GetBucket
+from fallow.verticals.storage.core.calls.objects import INLINE_FULL
 from fallow.verticals.storage.core.calls.segments import ReadSegments, SayAltered
 from fallow.verticals.storage.core.layout import BLOCK_BYTES, SEGMENT_BYTES, SHARE_BYTES
 from fallow.verticals.storage.core.orders import STEP_BYTES
@@ -72,6 +73,26 @@ async def test_what_was_put_is_read_and_nothing_of_it_lies_bare(size: int) -> No
         assert bool(holders(world)) == (size > 16_368)
         if size > 100:
             assert not any(data[:100] in piece for node in world.nodes for piece in node.pieces.values())
+
+
+@pytest.mark.parametrize("size", [0, 1, 16_368])
+async def test_a_small_object_goes_to_nodes_where_the_network_keeps_no_more_of_them(size: int) -> None:
+    data = DATA[:size]
+    async with storage_world() as world:
+        world.control.inline_refused = TooMuch(INLINE_FULL, "Full.")
+        entry = await put(world, data)
+        assert (entry.size, entry.head.etag) == (size, ended(data).etag)
+        found = await world.store.entry(ACCOUNT, "bucket", "a/b")
+        assert await get(world, found) == await get(world, found._replace(source=None)) == data
+        assert bool(holders(world)) == (size > 0)
+
+
+async def test_what_the_network_refuses_for_another_reason_goes_to_no_node() -> None:
+    async with storage_world() as world:
+        world.control.inline_refused = TooMuch("storage.kept_full", "Full.")
+        with pytest.raises(TooMuch, match="kept_full"):
+            await put(world, b"data")
+        assert not holders(world)
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from fallow.domain.errors import InvalidInput, NotFound
+from fallow.domain.errors import InvalidInput, NotFound, TooMuch
 from fallow.verticals.storage.client.buckets import Buckets
 from fallow.verticals.storage.client.ground import (
     HEAD,
@@ -46,6 +46,7 @@ from fallow.verticals.storage.core.calls.base import PAGE_MAX, Retention
 from fallow.verticals.storage.core.calls.buckets import GetBucket
 from fallow.verticals.storage.core.calls.objects import (
     INLINE_BYTES_MAX,
+    INLINE_FULL,
     DeleteObjects,
     Deletion,
     GetObject,
@@ -86,16 +87,11 @@ class ObjectStore(Buckets, Uploads):
     ) -> Entry:
         """See `Store`."""
         name = self._name(account, bucket, key)
-        stream, inline, wrapped = self._random_bytes(ID_BYTES), None, b""
-        async with self._begun(body) as cutter:
-            if cutter.over and len(cutter.held) + TAG_BYTES <= INLINE_BYTES_MAX:
-                size, ended = len(cutter.held), finish()
-                inline, wrapped = self._seal_inline(name, stream, cutter.take())
-            else:
-                spot = Spot(account, bucket, stream, stream, 0, 0, name.secret)
-                size, ended = await self._send(cutter, spot, finish)
-        version = await self._asker.ask(
-            PutObject(
+        stream = self._random_bytes(ID_BYTES)
+        spot = Spot(account, bucket, stream, stream, 0, 0, name.secret)
+
+        def call(size: int, ended: Ended, inline: bytes | None = None, key: bytes = b"") -> PutObject:
+            return PutObject(
                 account=account,
                 bucket=bucket,
                 object=name.sealed,
@@ -106,13 +102,25 @@ class ObjectStore(Buckets, Uploads):
                 head=name.seal(HEAD, _ended(head, ended), stream),
                 tags=name.seal(MARKS, marks),
                 inline=inline,
-                key=wrapped,
+                key=key,
                 retention=lock.retention,
                 until_ms=lock.until_ms,
                 hold=lock.hold,
                 only_if=name.only_if(only_if),
             )
-        )
+
+        async with self._begun(body) as cutter:
+            if cutter.over and len(cutter.held) + TAG_BYTES <= INLINE_BYTES_MAX:
+                size, ended, payload = len(cutter.held), finish(), cutter.take()
+                try:
+                    version = await self._asker.ask(call(size, ended, *self._seal_inline(name, stream, payload)))
+                except TooMuch as error:
+                    if error.code != INLINE_FULL:
+                        raise
+                    await self._send_one(cutter, spot, payload)
+                    version = await self._asker.ask(call(size, ended))
+            else:
+                version = await self._asker.ask(call(*await self._send(cutter, spot, finish)))
         return entry_of(version, name)
 
     async def entry(self, account: str, bucket: str, key: str, version: str = "") -> Entry:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from fallow.domain.errors import TooMuch
 from fallow.ports.database import Transaction
 from fallow.verticals.storage.control import conditions, ids, locks, tally
 from fallow.verticals.storage.control.buckets import Buckets, Shelf
@@ -49,7 +50,13 @@ class Deleting:
         for deletion in call.deletions:
             checked_slashes(deletion.object, deletion.slashes)
         wish = Wish(call.bypass, call.purge)
-        return [deleted for run in _runs(call.deletions) for deleted in await self._run(call, run, wish)]
+        answers = list[Deleted]()
+        for run in _runs(call.deletions):
+            try:
+                answers += await self._run(call, run, wish)
+            except TooMuch as error:  # of delete markers: what was deleted before stays so
+                answers += [Deleted(error=error.code, message=f"{error.message} {error.hint}") for _ in run]
+        return answers
 
     async def _run(self, call: DeleteObjects, run: Sequence[Deletion], wish: Wish) -> list[Deleted]:
         async with self._ground.database.transaction() as tx:
@@ -59,6 +66,7 @@ class Deleting:
             freed, answers = await work(tx, shelf, run, wish)
             if freed.streams:
                 await self._ground.segments.drop(tx, shelf.id, freed.streams, purge=wish.purge)
+            await self._ground.keeping.check(tx, shelf.account, freed.change)
             await tally.add(tx, shelf.id, freed.change)
             return answers
 
@@ -70,6 +78,8 @@ class Deleting:
         wanted = {deletion.object: deletion for deletion in run if _is_wanted(deletion, found.get(deletion.object))}
         freed = await make_way(tx, shelf, [found.get(name, Standing()) for name in wanted])
         markers = await self._mark(tx, shelf, wanted, found) if shelf.versioning != "off" else {}
+        for name in markers:
+            freed = freed._replace(change=freed.change.plus(tally.of_marker(name)))
         return freed, [_gone(deletion, found.get(deletion.object), markers, wanted, shelf) for deletion in run]
 
     async def _mark(

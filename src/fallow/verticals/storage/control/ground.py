@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple, Protocol
 from fallow.domain.prices import Offer
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database
+from fallow.verticals.storage.control.keeping import Keeping
 from fallow.verticals.storage.control.segments_port import Segments
 
 Kind = Literal["put", "get", "list"]
@@ -43,5 +44,6 @@ class Ground(NamedTuple):
     may_open: May
     may_use: May
     counted: Count
+    keeping: Keeping
     random_bytes: Callable[[int], bytes]
     offers: Sequence[Offer] = ()

@@ -13,7 +13,7 @@ from fallow.verticals.storage.control.buckets import Shelf
 from fallow.verticals.storage.control.ground import Ground
 from fallow.verticals.storage.control.rows import COLUMNS, RETENTIONS, Kept, version_of
 from fallow.verticals.storage.control.standing import Standing, make_way
-from fallow.verticals.storage.control.tally import Totals
+from fallow.verticals.storage.control.tally import KEPT, NOTHING, Totals
 from fallow.verticals.storage.core.calls.objects import Version
 from fallow.verticals.storage.core.retention import DEFAULT, default_of
 
@@ -24,8 +24,8 @@ SELECT r.*, false FROM storage.version r WHERE r.stream = $1
 """
 _SETTING: Final = "SELECT document FROM storage.setting WHERE bucket_id = $1 AND name = $2"
 _INSERT: Final = f"""
-INSERT INTO storage.object ({", ".join(COLUMNS)})
-VALUES ({", ".join(f"${number}" for number, _ in enumerate(COLUMNS, 1))}) RETURNING *
+INSERT INTO storage.object AS r ({", ".join(COLUMNS)})
+VALUES ({", ".join(f"${number}" for number, _ in enumerate(COLUMNS, 1))}) RETURNING r.*, {KEPT}
 """  # noqa: S608 - our words
 
 
@@ -89,11 +89,16 @@ def require_lock(shelf: Shelf) -> None:
         raise InvalidInput("storage.no_lock", "The bucket has no object lock.", "Enable versioning and object lock.")
 
 
-async def place(tx: Transaction, ground: Ground, shelf: Shelf, standing: Standing, new: New) -> Version:
+async def place(
+    tx: Transaction, ground: Ground, shelf: Shelf, standing: Standing, new: New, before: Totals = NOTHING
+) -> Version:
     """Make a version the latest of its name, whose lock is held; drop what it replaces.
+
+    `before` is what the transaction has changed already.
 
     Raises:
         InvalidInput: `storage.kept`: how long it is to be kept by default, no gateway wrote.
+        TooMuch: `storage.inline_full`, `storage.kept_full`.
     """
     now_ms = ground.clock.now_ms()
     version = ids.next_version(standing.last_version, now_ms, ground.random_bytes(ids.RANDOM_BYTES))
@@ -102,7 +107,9 @@ async def place(tx: Transaction, ground: Ground, shelf: Shelf, standing: Standin
     row = (await tx.fetch(_INSERT, *_row(shelf, version, new)))[0]
     if freed.streams:
         await ground.segments.drop(tx, shelf.id, freed.streams, purge=False)
-    await tally.add(tx, shelf.id, freed.change.plus(Totals(1, new.size)))
+    change = before.plus(freed.change).plus(Totals(1, new.size, row["kept_bytes"]))
+    await ground.keeping.check(tx, shelf.account, change, inline=new.inline is not None and new.size > 0)
+    await tally.add(tx, shelf.id, change)
     return version_of(row, latest=True)
 
 

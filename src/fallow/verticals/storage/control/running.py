@@ -14,6 +14,7 @@ from fallow.ports.tasks import background
 from fallow.ports.vertical.control import ControlGround
 from fallow.verticals.storage.control.directs import Directs
 from fallow.verticals.storage.control.ground import Ground
+from fallow.verticals.storage.control.keeping import Keeping
 from fallow.verticals.storage.control.measuring import Measuring
 from fallow.verticals.storage.control.mending import mending
 from fallow.verticals.storage.control.operations import Operations
@@ -37,6 +38,7 @@ async def running(ground: ControlGround) -> AsyncIterator[None]:
             may_open=paying.may_open,
             may_use=paying.may_use,
             counted=operations.count,
+            keeping=Keeping(ground.clock),
             random_bytes=secrets.token_bytes,
             offers=ground.offers,
         )

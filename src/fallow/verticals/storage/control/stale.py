@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from fallow.ports.database import Row, Transaction
-from fallow.verticals.storage.control import locks
+from fallow.verticals.storage.control import locks, tally
 from fallow.verticals.storage.control.buckets import Buckets
 from fallow.verticals.storage.control.ground import Ground
 from fallow.verticals.storage.core.calls.buckets import Bucket
@@ -79,6 +79,8 @@ class Stale:
         found = await tx.fetch(_IS_OLD, row["stream"], before)
         if not found:
             return False
+        freed = await tally.without_parts(tx, row["stream"])
         await tx.execute("DELETE FROM storage.upload WHERE stream = $1", row["stream"])
         await self._ground.segments.drop(tx, found[0]["bucket_id"], [row["stream"]], purge=True)
+        await tally.add(tx, found[0]["bucket_id"], freed)
         return True

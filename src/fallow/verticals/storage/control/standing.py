@@ -13,11 +13,11 @@ from typing import Final, NamedTuple
 from fallow.ports.database import Row, Transaction
 from fallow.verticals.storage.control.buckets import Shelf
 from fallow.verticals.storage.control.rows import Kept, kept
-from fallow.verticals.storage.control.tally import Totals
+from fallow.verticals.storage.control.tally import KEPT, Totals
 
 _BRIEF: Final = (
     "r.name, r.version, r.is_null, r.marker, r.stream, r.inline IS NOT NULL AS inline, r.size, r.etag,"
-    " r.retention, r.until_ms, r.hold"
+    f" r.retention, r.until_ms, r.hold, {KEPT}"
 )
 _STANDING: Final = f"""
 SELECT 'latest' AS place, {_BRIEF}
@@ -81,6 +81,7 @@ class Held(NamedTuple):
     size: int
     etag: str
     kept: Kept
+    kept_bytes: int
 
 
 class Standing(NamedTuple):
@@ -141,7 +142,8 @@ async def forget(tx: Transaction, bucket_id: int, gone: Sequence[Held]) -> Freed
         await tx.execute(_FORGET_OLDER, bucket_id, [held.name for held in older], [held.version for held in older])
     objects = [held for held in gone if not held.marker]
     streams = [held.stream for held in objects if held.stream is not None and not held.inline]
-    return Freed(streams, Totals(-len(objects), -sum(held.size for held in objects)))
+    kept_bytes = sum(held.kept_bytes for held in gone)
+    return Freed(streams, Totals(-len(objects), -sum(held.size for held in objects), -kept_bytes))
 
 
 async def bring_back(tx: Transaction, bucket_id: int, names: Sequence[bytes]) -> None:
@@ -161,4 +163,5 @@ def _held(row: Row) -> Held:
         size=row["size"],
         etag=row["etag"].decode(),
         kept=kept(row),
+        kept_bytes=row["kept_bytes"],
     )

@@ -8,13 +8,14 @@ from typing import Final
 
 from fallow.domain.errors import InvalidInput, NotFound, TooMuch
 from fallow.ports.database import Row, Transaction
-from fallow.verticals.storage.control import conditions, locks, shares
+from fallow.verticals.storage.control import conditions, locks, shares, tally
 from fallow.verticals.storage.control.buckets import Buckets, Shelf
 from fallow.verticals.storage.control.ground import Ground
 from fallow.verticals.storage.control.listing import BEYOND
 from fallow.verticals.storage.control.placing import New, checked_kept, owner_of, place, put_before, used
 from fallow.verticals.storage.control.rows import RETENTIONS, Kept, checked_slashes, kept
 from fallow.verticals.storage.control.standing import standings
+from fallow.verticals.storage.control.tally import PART_KEPT, Totals
 from fallow.verticals.storage.control.versions import incomplete
 from fallow.verticals.storage.core.calls.objects import Version
 from fallow.verticals.storage.core.calls.uploads import (
@@ -44,14 +45,14 @@ SELECT * FROM storage.upload
 WHERE bucket_id = $1 AND name >= $2 AND name < $3 AND (name, stream) > ($4, $5)
 ORDER BY bucket_id, name, stream LIMIT $6
 """
-_PUT_PART: Final = """
-INSERT INTO storage.part (stream, number, bytes_of, size, made_ms, etag, head) VALUES ($1, $2, $3, $4, $5, $6, $7)
+_PUT_PART: Final = f"""
+INSERT INTO storage.part AS r (stream, number, bytes_of, size, made_ms, etag, head) VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT (stream, number) DO UPDATE SET bytes_of = EXCLUDED.bytes_of, size = EXCLUDED.size,
     made_ms = EXCLUDED.made_ms, etag = EXCLUDED.etag, head = EXCLUDED.head
-RETURNING *
-"""
+RETURNING r.*, {PART_KEPT}
+"""  # noqa: S608 - our words
 _PARTS: Final = "SELECT * FROM storage.part WHERE stream = $1 AND number > $2 ORDER BY number LIMIT $3"
-_PART: Final = "SELECT * FROM storage.part WHERE stream = $1 AND number = $2"
+_PART: Final = f"SELECT r.*, {PART_KEPT} FROM storage.part r WHERE stream = $1 AND number = $2"  # noqa: S608 - our words
 _OTHERS: Final = "SELECT number FROM storage.part WHERE stream = $1 AND number <> $2"
 _ALL: Final = "SELECT number, size, etag FROM storage.part WHERE stream = $1"
 
@@ -108,7 +109,7 @@ class Uploads:
             return _upload(await _find(tx, _FIND, shelf.id, call.stream, call.object))
 
     async def put_part(self, call: PutPart) -> StoredPart:
-        """See the call. Conflict: `storage.stream_used`, too."""
+        """See the call. Conflict: `storage.stream_used`, too. TooMuch: `storage.kept_full`."""
         async with self._ground.database.transaction() as tx:
             await locks.write(tx, call.bucket, stream=call.bytes_of)
             shelf = await self._buckets.shelf(tx, call.account, call.bucket, "put")
@@ -135,6 +136,9 @@ class Uploads:
                 call.etag.encode(),
                 call.head,
             )
+            change = Totals(kept=part[0]["kept_bytes"] - (before[0]["kept_bytes"] if before else 0))
+            await self._ground.keeping.check(tx, shelf.account, change)
+            await tally.add(tx, shelf.id, change)
             return _stored(part[0])
 
     async def parts(self, call: ListParts) -> list[StoredPart]:
@@ -170,6 +174,7 @@ class Uploads:
             conditions.check(call.only_if, standing.latest)
             if len(parts) < len(there):
                 await self._ground.segments.drop_parts(tx, shelf.id, call.stream, [number for number, _ in parts])
+            freed = await tally.without_parts(tx, call.stream)
             await tx.execute("DELETE FROM storage.upload WHERE stream = $1", call.stream)
             new = New(
                 call.object,
@@ -182,7 +187,7 @@ class Uploads:
                 kept(upload),
                 parts=parts,
             )
-            return await place(tx, self._ground, shelf, standing, new)
+            return await place(tx, self._ground, shelf, standing, new, freed)
 
     async def abort(self, call: AbortUpload) -> None:
         """See the call."""
@@ -190,8 +195,10 @@ class Uploads:
             await locks.write(tx, call.bucket, stream=call.stream)
             shelf = await self._buckets.shelf(tx, call.account, call.bucket, "put")
             await _find(tx, _LOCK, shelf.id, call.stream, call.object)
+            freed = await tally.without_parts(tx, call.stream)
             await tx.execute("DELETE FROM storage.upload WHERE stream = $1", call.stream)
             await self._ground.segments.drop(tx, shelf.id, [call.stream], purge=True)
+            await tally.add(tx, shelf.id, freed)
 
 
 async def _require_few(tx: Transaction, shelf: Shelf, grant: bytes) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 
 from fallow.domain.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from fallow.ports.database import Row, Transaction
-from fallow.verticals.storage.control import conditions, locks
+from fallow.verticals.storage.control import conditions, locks, tally
 from fallow.verticals.storage.control.buckets import Buckets, Shelf
 from fallow.verticals.storage.control.ground import Ground
 from fallow.verticals.storage.control.placing import New, checked_kept, place, put_before, require_lock, used
@@ -20,20 +20,21 @@ from fallow.verticals.storage.control.rows import (
     version_of,
 )
 from fallow.verticals.storage.control.standing import standings
+from fallow.verticals.storage.control.tally import KEPT, Totals
 from fallow.verticals.storage.core.calls.objects import GetObject, PutObject, SetObject, Version
 
 SEALED_MORE_BYTES_MAX: Final = 1024
 """By how much inline bytes may be longer than what they hold, by which the owner is billed."""
 
-_LATEST: Final = """
+_LATEST: Final = f"""
 SELECT * FROM (
-    SELECT r.*, true AS latest FROM storage.object r WHERE r.bucket_id = $1 AND r.name = $2
+    SELECT r.*, {KEPT}, true AS latest FROM storage.object r WHERE r.bucket_id = $1 AND r.name = $2
     UNION ALL (
-        SELECT r.*, true FROM storage.version r WHERE r.bucket_id = $1 AND r.name = $2
+        SELECT r.*, {KEPT}, true FROM storage.version r WHERE r.bucket_id = $1 AND r.name = $2
         ORDER BY r.bucket_id, r.name, r.version DESC LIMIT 1
     )
 ) found ORDER BY version DESC LIMIT 1
-"""
+"""  # noqa: S608 - our words
 _IS_LATEST: Final = """
 r.marker AND NOT EXISTS (SELECT FROM storage.object o WHERE o.bucket_id = r.bucket_id AND o.name = r.name)
 AND NOT EXISTS (
@@ -41,21 +42,21 @@ AND NOT EXISTS (
 )
 """
 _ONE: Final = f"""
-SELECT r.*, true AS latest FROM storage.object r WHERE r.bucket_id = $1 AND r.name = $2 AND r.version = $3
+SELECT r.*, {KEPT}, true AS latest FROM storage.object r WHERE r.bucket_id = $1 AND r.name = $2 AND r.version = $3
 UNION ALL
-SELECT r.*, {_IS_LATEST} FROM storage.version r WHERE r.bucket_id = $1 AND r.name = $2 AND r.version = $3
+SELECT r.*, {KEPT}, {_IS_LATEST} FROM storage.version r WHERE r.bucket_id = $1 AND r.name = $2 AND r.version = $3
 """  # noqa: S608 - our words
 _NULL: Final = f"""
-SELECT r.*, true AS latest FROM storage.object r WHERE r.bucket_id = $1 AND r.name = $2 AND r.is_null
+SELECT r.*, {KEPT}, true AS latest FROM storage.object r WHERE r.bucket_id = $1 AND r.name = $2 AND r.is_null
 UNION ALL
-SELECT r.*, {_IS_LATEST} FROM storage.version r WHERE r.bucket_id = $1 AND r.name = $2 AND r.is_null
+SELECT r.*, {KEPT}, {_IS_LATEST} FROM storage.version r WHERE r.bucket_id = $1 AND r.name = $2 AND r.is_null
 """  # noqa: S608 - our words
 _IS_UPLOAD: Final = "SELECT FROM storage.upload WHERE stream = $1"
 _SET: Final = "SET tags = $4, retention = $5, until_ms = $6, hold = $7"
-_WHERE: Final = "WHERE bucket_id = $1 AND name = $2 AND version = $3 RETURNING *"
+_WHERE: Final = f"WHERE bucket_id = $1 AND name = $2 AND version = $3 RETURNING r.*, {KEPT}"
 _CHANGE: Final = {
-    "object": f"UPDATE storage.object {_SET} {_WHERE}",
-    "version": f"UPDATE storage.version {_SET} {_WHERE}",
+    "object": f"UPDATE storage.object r {_SET} {_WHERE}",
+    "version": f"UPDATE storage.version r {_SET} {_WHERE}",
 }
 
 
@@ -73,6 +74,7 @@ class Versions:
             Conflict: `storage.stream_used`, too.
             InvalidInput: `storage.slashes`, `storage.inline`, `storage.no_lock`, `storage.retention`.
             InsufficientFunds: inline bytes of who cannot pay, as `BeginSegment`.
+            TooMuch: `storage.inline_full`, `storage.kept_full`.
         """
         slashes = checked_slashes(call.object, call.slashes)
         _check_inline(call)
@@ -116,6 +118,7 @@ class Versions:
             NotFound: `storage.no_object`, `storage.no_version` (delete markers have nothing to change).
             Conflict: `storage.marks_changed`, unless they are already what they shall be.
             InvalidInput: `storage.no_lock`, `storage.retention`.
+            TooMuch: `storage.kept_full`.
         """
         async with self._ground.database.transaction() as tx:
             await locks.write(tx, call.bucket, [call.object])
@@ -136,6 +139,9 @@ class Versions:
                 wanted.until_ms,
                 wanted.hold,
             )
+            change = Totals(kept=changed[0]["kept_bytes"] - row["kept_bytes"])
+            await self._ground.keeping.check(tx, shelf.account, change)
+            await tally.add(tx, shelf.id, change)
             return version_of(changed[0], latest=row["latest"])
 
     async def version_stream(

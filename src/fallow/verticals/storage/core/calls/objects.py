@@ -12,6 +12,14 @@ from fallow.verticals.storage.core.calls.base import NAME_BYTES_MAX, PAGE_MAX, C
 
 INLINE_BYTES_MAX: Final = 16 << 10
 """Sealed; such an object needs no node."""
+KEPT_BYTES_MAX: Final = 1 << 30
+"""What an account may keep in the network's own database, about, that no bytes on nodes pay for.
+
+Beyond it small objects go to nodes, too. Delete markers, empty objects, and what takes more room beside its bytes than
+they do, are kept up to twice as much.
+"""
+INLINE_FULL: Final = "storage.inline_full"
+"""By this error who stores inline is told to store segments instead."""
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -65,7 +73,8 @@ class PutObject(Call[Version], frozen=True, kw_only=True):
     `core.retention`). The same `stream` again changes nothing and answers the same.
 
     Raises as `If`; NotFound: `storage.no_bucket`; Conflict: `storage.incomplete` (segments are missing);
-    InsufficientFunds as `BeginSegment`, where it is inline.
+    InsufficientFunds as `BeginSegment`, where it is inline; TooMuch: `storage.inline_full`: then it is to be stored in
+    segments; `storage.kept_full`: see `KEPT_BYTES_MAX`.
     """
 
     name: ClassVar[str] = "object.put"
@@ -104,6 +113,7 @@ class SetObject(Call[Version], frozen=True, kw_only=True):
     """Change what can be changed of a version: tags, retention, legal hold. None: as it is.
 
     A compliance retention is never shortened; a governance one only with `bypass`. NotAllowed: `storage.retained`.
+    TooMuch: `storage.kept_full`, as `PutObject`.
     Tags are made of those `before`, where that is said. Conflict: `storage.marks_changed`: they are others by now.
     """
 
@@ -145,7 +155,8 @@ class Deleted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class DeleteObjects(Call[list[Deleted]], frozen=True, kw_only=True):
     """Delete, each by itself; answers stand in their order. `purge`: the nodes overwrite the pieces at once.
 
-    Codes: `storage.retained`, `storage.no_version`, `storage.condition`. What is not there is deleted without a word.
+    Codes: `storage.retained`, `storage.no_version`, `storage.condition`; for delete markers `storage.kept_full`, as
+    `PutObject`. What is not there is deleted without a word.
     """
 
     name: ClassVar[str] = "object.delete"

@@ -73,6 +73,7 @@ class PutPart(Call[StoredPart], frozen=True, kw_only=True):
     Where an `object` is named, the upload must be of that one; who asks by a grant has to name it.
 
     A part of the same number before it is dropped. NotFound: `storage.no_upload`. Conflict: `storage.incomplete`.
+    TooMuch: `storage.kept_full`, as `PutObject`.
     """
 
     name: ClassVar[str] = "upload.part"
@@ -115,6 +116,7 @@ class CompleteUpload(Call[Version], frozen=True, kw_only=True):
     """Make a version of these parts, in this order, which ascends; others are dropped. Once done it answers the same.
 
     NotFound: `storage.no_upload`. InvalidInput: `storage.part` (one is not there, or has another ETag).
+    TooMuch: `storage.kept_full`, as `PutObject`.
     """
 
     name: ClassVar[str] = "upload.complete"
