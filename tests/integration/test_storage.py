@@ -25,6 +25,7 @@ from fallow.domain.calls.subscriptions import OpenSubscription
 from fallow.domain.epochs.lines import LINES, read_lines
 from fallow.domain.epochs.manifest import path_of
 from fallow.sdk.accounts import new_id
+from fallow.verticals.storage.core.calls.objects import KEPT_BYTES_MAX
 from fallow.verticals.storage.core.layout import SHARE_BYTES
 from tests.lending import Lenders, lending_network
 from tests.network import BOUND, Agent, Net, connected, fallow, start, until_async
@@ -111,6 +112,28 @@ async def test_what_is_stored_reads_back_byte_for_byte(world: World) -> None:
         if size > 100:
             part = await asyncio.to_thread(_got, world, bucket, f"folder/{size}", f"bytes={size // 3}-{size // 2}")
             assert part == body[size // 3 : size // 2 + 1]
+
+
+async def test_who_keeps_much_for_nothing_has_small_objects_on_nodes_and_no_more_delete_markers(
+    world: World,
+) -> None:
+    bucket, body = world.bucket(), random.randbytes(4096)
+    world.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    of_bucket = "(SELECT id FROM storage.bucket WHERE name = $1)"
+    await world.net.fetch(f"INSERT INTO storage.tally VALUES ({of_bucket}, 32, 0, 0, $2)", bucket, 2 * KEPT_BYTES_MAX)  # noqa: S608 - our words
+
+    async def goes_to_nodes() -> bool:
+        await asyncio.to_thread(world.s3.put_object, Bucket=bucket, Key="small", Body=body)
+        lies = f"SELECT inline FROM storage.object WHERE bucket_id = {of_bucket}"  # noqa: S608 - our words
+        return [row["inline"] for row in await world.net.fetch(lies, bucket)] == [None]
+
+    await until_async(goes_to_nodes, "the network has added up what the account keeps")
+    assert await asyncio.to_thread(_got, world, bucket, "small") == body
+    with pytest.raises(ClientError, match=r"QuotaExceeded.*lifecycle"):
+        world.s3.delete_object(Bucket=bucket, Key="small")
+    for one in world.s3.list_object_versions(Bucket=bucket)["Versions"]:
+        world.s3.delete_object(Bucket=bucket, Key="small", VersionId=one["VersionId"])
+    world.s3.delete_bucket(Bucket=bucket)
 
 
 async def test_names_list_in_their_order_and_between_slashes(world: World) -> None:
