@@ -59,12 +59,13 @@ async def test_each_core_role_may_have_a_process_of_its_own() -> None:
 
 async def test_of_two_markets_one_acts() -> None:
     async with network() as net:
-        first = await leader(net)
+        (_, term) = await leader(net)
         with net.running.serve("core"):
             async with net.agents("barn", "mill"):
                 order = await net.submit(MANY)
                 await net.finished(order.id)
-                assert await leader(net) == first
+                # Where the machine is so busy that the first is late for seconds, the other takes over: once, not in turns.
+                assert (await leader(net))[1] - term in {0, 1}
                 # One gateway carried them to the bus, and either registry was asked who comes from where.
                 rows = await net.fetch("SELECT network FROM registry.connection ORDER BY network")
                 assert [row["network"] for row in rows] == ["127.0.1.0/24", "127.0.2.0/24"]
