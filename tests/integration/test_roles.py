@@ -64,7 +64,7 @@ async def test_of_two_markets_one_acts() -> None:
             async with net.agents("barn", "mill"):
                 order = await net.submit(MANY)
                 await net.finished(order.id)
-                # Where the machine is so busy that the first is late for seconds, the other takes over: once, not in turns.
+                # Where the machine is so busy that the first is late, the other takes over: once, not in turns.
                 assert (await leader(net))[1] - term in {0, 1}
                 # One gateway carried them to the bus, and either registry was asked who comes from where.
                 rows = await net.fetch("SELECT network FROM registry.connection ORDER BY network")
