@@ -73,7 +73,11 @@ async def test_pieces_of_nodes_that_leave_or_are_banned_come_onto_others_and_are
                 return await asyncio.to_thread(_get, s3) == body
 
             await until_async(reads, "what was moved since is found where it is")
-            assert there <= set(await _holders(net))
+
+            async def found() -> bool:
+                return there <= set(await _holders(net))
+
+            await until_async(found, "each of these counts again")
             checked = {one.node: one for one in await _checked(net)}
             assert all(checked[node].named == 1 for node in there)
             assert not any(one.missing for one in checked.values()), "nothing live was deleted"

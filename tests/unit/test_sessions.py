@@ -15,6 +15,7 @@ from fallow.domain import calls
 from fallow.domain.errors import FallowError
 from fallow.domain.identity import address, address_text
 from fallow.domain.wallets import address_of, sign_text
+from fallow.http import sessions
 from fallow.ports.bus import Bus
 from fallow.ports.rpc import Empty, call
 from fallow.ports.sign_in_text import VALID_MS, SignInText
@@ -111,6 +112,16 @@ async def test_what_only_looks_whether_a_session_lasts_does_not_make_it_last(sig
     await signing.check(opened.secret, used=False)
     signing.world.clock.ms += 1
     assert await signing.refusal(opened.secret) == "auth.session"
+
+
+async def test_a_gateway_that_has_just_looked_tells_the_registry_of_use_all_the_same(signing: Signing) -> None:
+    opened = await signing.opened((await signing.world.key()).secret)
+    gateway = sessions.Sessions(signing.bus, signing.world.clock)
+    signing.world.clock.ms += IDLE_MS - 1
+    await gateway.check(opened.secret, used=False)
+    await gateway.check(opened.secret)
+    signing.world.clock.ms += IDLE_MS - 1
+    await signing.check(opened.secret)
 
 
 async def test_a_session_ends_after_its_time_however_much_it_is_used(signing: Signing) -> None:

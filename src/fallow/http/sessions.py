@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from litestar.connection import ASGIConnection
@@ -52,6 +52,8 @@ class Sessions:
     async def check(self, secret: str, *, used: bool = True) -> calls.sessions.SessionInfo:
         """Return whose session it is; with `used` its holder does something just now.
 
+        What is answered otherwise is not remembered: else the registry might never hear of who does something.
+
         Raises:
             NotAllowed: `auth.session` when it has ended, `account.banned`.
             Unavailable: the registry does not answer.
@@ -60,10 +62,15 @@ class Sessions:
         known = self._known.recall(digest)
         if known is not None and self._clock.now_ms() >= known.ends_at:
             self._known.drop(digest)
+            known = None
         asked = calls.sessions.SessionRef(secret=secret, used=used)
-        return await self._known.ask(
-            digest, lambda: call(self._bus, calls.sessions.CHECK_SESSION, asked, calls.sessions.SessionInfo)
-        )
+
+        def ask() -> Awaitable[calls.sessions.SessionInfo]:
+            return call(self._bus, calls.sessions.CHECK_SESSION, asked, calls.sessions.SessionInfo)
+
+        if not used:
+            return known or await ask()
+        return await self._known.ask(digest, ask)
 
     async def end(self, secret: str) -> None:
         """End a session: here at once, in other gateways within seconds."""

@@ -13,14 +13,20 @@ function look(): void {
 
 const RETURN_MS = 3000;
 
-/** Who goes back finds a page where he left it, once it is long enough again: what is on it comes by and by. */
+const MOVES = ["wheel", "touchstart", "keydown", "pointerdown"];
+
+/** Who goes back finds a page where he left it, once it is long enough again: what is on it comes by and by. He may move on meanwhile. */
 function comeBack(event: PopStateEvent): void {
   look();
   const { y = 0 } = (event.state ?? {}) as { y?: number };
   const until = performance.now() + RETURN_MS;
+  const moved = new AbortController();
+  for (const kind of MOVES) addEventListener(kind, () => moved.abort(), { passive: true, signal: moved.signal });
   const again = (): void => {
+    if (moved.signal.aborted) return;
     scrollTo(0, y);
     if (scrollY < y && performance.now() < until) requestAnimationFrame(again);
+    else moved.abort();
   };
   again();
 }

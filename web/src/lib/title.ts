@@ -8,7 +8,7 @@ export function nameOf([kind = "", one = ""]: readonly string[]): string {
   const named: Record<string, string | undefined> = {
     nodes: one ? `${w.node} ${brief(one)}` : w.nodes,
     accounts: `${w.account} ${brief(one)}`,
-    networks: one ? w.verticalNames[one] : w.networks,
+    networks: one ? (w.verticalNames[one] ?? one) : w.networks,
     epochs: one ? w.epoch(one) : w.epochs,
     jobs: one === "new" ? w.newJob : one ? `${w.job} ${brief(one)}` : w.jobs,
     storage: one || w.storage,
