@@ -28,6 +28,7 @@ from fallow.domain.transactions import call_data
 from fallow.domain.views.network import NetworkView
 from fallow.domain.wallets import address_of
 from fallow.http.app import create_app
+from fallow.http.gateway import Gateway
 from fallow.ports.archive import whole
 from fallow.services.sender.slashing import Slasher
 from fallow.services.sender.vault import Vault
@@ -110,11 +111,11 @@ class World:
     async def vote(self, epoch: int, vote: Vote) -> int:
         """Hand in a vote over HTTP; returns the answer's status."""
         view = NetworkView(net=NET, public_key=NETWORK_KEY.hex(), bus_url="ws://x", preset="public", version="1")
-        app = create_app(
+        gateway = Gateway(
             bus=MemoryHub().connect(), blobs=MemoryBlobs(), network=view, clock=HandClock(), verticals={},
             archive=self.archive,
         )  # fmt: skip
-        transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)  # type: ignore[arg-type]
+        transport = httpx2.ASGITransport(app=create_app(gateway), raise_app_exceptions=False)  # type: ignore[arg-type]
         async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             headers = {"Content-Type": "application/cbor"}
             answer = await client.post(f"/v1/epochs/{epoch}/votes", content=vote.encode(), headers=headers)

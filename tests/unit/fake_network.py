@@ -60,6 +60,7 @@ from fallow.domain.views.nodes import NodeView, OwnNodeView
 from fallow.domain.views.payouts import PayeeView
 from fallow.domain.views.prices import PriceView, QuoteOfFeedView
 from fallow.http.app import create_app
+from fallow.http.gateway import Gateway
 from fallow.http.limits import Limits
 from fallow.ports.registry_store import NodeRow
 from fallow.ports.rpc import Empty, serve
@@ -206,7 +207,7 @@ class FakeNetwork:
         self.payees: dict[str, str] = {}
         self.lent_alerts: list[Alert] = []
         self.channels: dict[tuple[str, str], ChannelView] = {}
-        self.app: Litestar = create_app(
+        gateway = Gateway(
             bus=hub.connect(),
             blobs=self.blobs,
             network=NetworkView(
@@ -221,13 +222,14 @@ class FakeNetwork:
             verticals={"compute": VERTICAL, "storage": STORAGE},
             limits=limits,
             archive=self.archive,
-            recompute=apart(archive, bytes(self.signer.verify_key)) if archive else None,
+            what_if=apart(archive, bytes(self.signer.verify_key)) if archive else None,
             names=["127.0.0.1", "net.example", "*.wild.example"],
             roles=CORE,
             metrics_secret=METRICS_SECRET,
             offers=offers(),
             fees=Fees(FeePolicy(80_000)),
         )
+        self.app: Litestar = create_app(gateway)
 
     def routes(self) -> dict[str, tuple[type[Any], Any]]:
         return {

@@ -208,7 +208,7 @@ def test_a_backup_is_in_its_folder_before_anybody_is_told_of_it(
         synced.append(folder)
 
     draw_key(tmp_path / "key")
-    monkeypatch.setattr(account_key, "sync_folder", sync)
+    monkeypatch.setattr(account_key, "sync", sync)
     back_up(tmp_path / "key", tmp_path / "kept" / "backup.json", "correct horse battery")
     assert synced == [tmp_path / "kept"]
 

@@ -217,6 +217,19 @@ def test_a_vote_that_did_not_arrive_is_sent_again_as_it_was(history: History, tm
     assert list(Book(tmp_path / "book", NETWORK_KEY).votes()) == network.votes
 
 
+def test_it_starts_after_it_was_killed_while_it_wrote(history: History, tmp_path: Path) -> None:
+    network = history.published()
+    del network.files[FIRST + 1]["manifest"]
+    assert judged(network, tmp_path)
+    for folder in ("votes", "refused"):
+        (tmp_path / "book" / folder / ".7.0f9a").write_bytes(b"half")
+    book = Book(tmp_path / "book", NETWORK_KEY)
+    assert [refusal.epoch for refusal in book.refusals()] == [FIRST + 1]
+    assert list(book.votes()) == network.votes
+    network.files = history.published().files
+    assert [seen.epoch for seen in judged(network, tmp_path)] == [FIRST + 1, FIRST + 2]
+
+
 def test_it_never_signs_two_roots_of_one_epoch(tmp_path: Path) -> None:
     """Its first vote was signed and lost on the way; meanwhile the operator shows another truth."""
     one, other = History(), History()

@@ -18,6 +18,7 @@ from fallow.domain.errors import InvalidInput
 from fallow.domain.views.network import NetworkView
 from fallow.domain.views.votes import VotesView
 from fallow.http.app import create_app
+from fallow.http.gateway import Gateway
 from fallow.ports.archive import whole
 from tests.closed_epochs import ADDRESSES, VALIDATORS, ClosedEpoch
 from tests.epoch_files import NET, NETWORK_KEY
@@ -44,10 +45,10 @@ def archive(closed: ClosedEpoch) -> StoreArchive:
 @pytest.fixture
 async def http(archive: StoreArchive) -> AsyncIterator[httpx2.AsyncClient]:
     view = NetworkView(net=NET, public_key=NETWORK_KEY.hex(), bus_url="ws://x", preset="lab", version="1")
-    app = create_app(
+    gateway = Gateway(
         bus=MemoryHub().connect(), blobs=MemoryBlobs(), network=view, clock=HandClock(), verticals={}, archive=archive
     )
-    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)  # type: ignore[arg-type]
+    transport = httpx2.ASGITransport(app=create_app(gateway), raise_app_exceptions=False)  # type: ignore[arg-type]
     async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         yield client
 

@@ -10,6 +10,7 @@ from coincurve import PrivateKey
 
 from fallow.cli import main
 from fallow.domain.bindings import binding_text, read_code
+from fallow.domain.sending import Done
 from fallow.domain.wallets import address_of, sign_text, signer_of
 from tests.unit.canned_client import CannedClient
 from tests.unit.own_key import kept_key
@@ -70,7 +71,7 @@ def test_a_node_is_named_in_full(capfd: pytest.CaptureFixture[str]) -> None:
 def test_a_deposit_that_the_contract_refuses_is_no_success(
     client: CannedClient, monkeypatch: pytest.MonkeyPatch, succeeded: bool, status: int
 ) -> None:
-    monkeypatch.setattr("fallow.cli.wallet.with_wallet", lambda *_: ("0x12", succeeded))
+    monkeypatch.setattr("fallow.cli.wallet.with_wallet", lambda *_: Done(b"\x12", 1, succeeded, b""))
     assert main.run(["wallet", "deposit", "10"]) == status
     assert main.run(["wallet", "deposit", "10", "--json"]) == status
     assert [name for name, _ in client.asked] == ["balance", "balance"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
 from fallow.domain.errors import InvalidInput, NotFound, Unavailable
 from fallow.ports.archive import Archived
+from fallow.ports.files import sync
 
 PIECE_BYTES = 1 << 20
 
@@ -71,11 +71,7 @@ class StoreArchive:
             return
         path = self._folder / name
         for each in (path, *path.parents[: len(Path(name).parts)]):
-            descriptor = os.open(each, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync(each)
 
 
 def folder_archive(folder: Path) -> StoreArchive:

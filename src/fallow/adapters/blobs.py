@@ -17,6 +17,7 @@ from typing import IO
 from fallow.adapters.clock import SystemClock
 from fallow.domain.errors import InvalidInput, NotFound, TooMuch, Unavailable
 from fallow.ports.blobs import Stored
+from fallow.ports.files import sync
 
 PIECE_BYTES = 1 << 20
 """How much is hashed, written or read at a time, away from the event loop."""
@@ -138,7 +139,7 @@ class _Part:
         Path(self._file.name).replace(path)
         # The folder that holds the name, and its parents that may be new: a name is durable when they are.
         for folder in list(path.parents)[:3]:
-            _sync_folder(folder)
+            sync(folder)
 
     def discard(self) -> None:
         """Close the file, and remove it unless it was kept."""
@@ -198,14 +199,6 @@ def _remove_if_dead(part: Path) -> None:
             part.unlink(missing_ok=True)
     except (BlockingIOError, FileNotFoundError):
         pass
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def check_name(owner: str, sha256: str) -> None:

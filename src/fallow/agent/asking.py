@@ -11,12 +11,12 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from fallow.agent.files import write_durably
 from fallow.agent.policy_file import IdlePolicy
 from fallow.domain.errors import InvalidInput, Unavailable
 from fallow.domain.hours import minutes_of, ranges_of
 from fallow.domain.idle_rules import MICROUSD_PER_USD, IdleRules, RulesAsked
 from fallow.domain.resources import Terms
+from fallow.ports.files import write_durably
 
 FILE: Final = "asked.json"
 

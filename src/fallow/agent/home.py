@@ -30,10 +30,10 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from fallow.agent.files import write_durably
 from fallow.domain.errors import Conflict, InvalidInput, NotAllowed, NotFound, Unavailable
 from fallow.domain.resources import Resources, Terms
 from fallow.domain.views.network import NetworkView
+from fallow.ports.files import write_durably
 
 T = TypeVar("T", bound=msgspec.Struct)
 Mode = Literal["open", "paused", "draining"]

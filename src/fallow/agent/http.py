@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Awaitable, Callable
-from ipaddress import ip_address
 from typing import TypeVar
 
 import httpx2
 import msgspec
 
 from fallow.domain.errors import KINDS, FallowError, InvalidInput, NotAllowed, NotFound, TooMuch, Unavailable
+from fallow.domain.networks import is_loopback
 from fallow.domain.views.base import ErrorView
 from fallow.ports.clock import Clock
 
@@ -85,11 +85,3 @@ def check_url(url: str) -> str:
             "Use the network's https address.",
         )
     return url.rstrip("/")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this very machine."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -10,9 +10,9 @@ from nacl.exceptions import CryptoError
 from nacl.public import SealedBox
 from nacl.signing import SigningKey
 
-from fallow.agent.files import write_durably
 from fallow.domain.errors import InvalidInput, NotAllowed
 from fallow.domain.identity import NodeId
+from fallow.ports.files import write_durably
 
 SEED_BYTES = 32
 

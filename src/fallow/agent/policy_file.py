@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from fallow.agent.files import write_durably
 from fallow.domain.errors import InvalidInput, Unavailable
 from fallow.domain.idle_rules import Amount, IdleRules, Percent, Price, doc
+from fallow.ports.files import write_durably
 
 FILE = "policy.toml"
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import msgspec
 
-from fallow.agent.files import write_durably
 from fallow.ports.bus import Bus, Handler, Message
 from fallow.ports.clock import Clock
+from fallow.ports.files import write_durably
 from fallow.ports.streams import Link
 
 MESSAGE_BYTES = 100

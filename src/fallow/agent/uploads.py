@@ -23,12 +23,12 @@ from typing import TypeVar
 
 import msgspec
 
-from fallow.agent.files import sync_folder, write_durably
 from fallow.domain.calls.leases import Proposal
 from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import FallowError, Unavailable
 from fallow.domain.facts import UsageReceipt
 from fallow.ports.clock import Clock
+from fallow.ports.files import sync, write_durably
 from fallow.ports.vertical.work import LeaseBlobs
 
 OpenBlobs = Callable[[Proposal], LeaseBlobs]
@@ -206,7 +206,7 @@ def _take_in(folder: Path, proposal: Proposal, path: Path) -> str:
         os.fsync(file.fileno())
     with suppress(FileExistsError):
         _link(path, folder / sha256)
-    sync_folder(folder)
+    sync(folder)
     return sha256
 
 

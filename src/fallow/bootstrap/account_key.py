@@ -12,9 +12,9 @@ from coincurve import PrivateKey
 
 from fallow.adapters.keystore import opened, sealed
 from fallow.adapters.signer import FileSigner, read_key
-from fallow.agent.files import sync_folder
 from fallow.domain.errors import Conflict, InvalidInput, NotFound, Unavailable
 from fallow.domain.wallets import address_of, text_digest
+from fallow.ports.files import sync
 
 BACKUP_BYTES_MAX = 1 << 16
 
@@ -112,7 +112,7 @@ def _create(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(handle)
-        sync_folder(path.parent)
+        sync(path.parent)
     except BaseException as error:
         path.unlink()
         if isinstance(error, OSError):

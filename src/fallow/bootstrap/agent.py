@@ -32,7 +32,7 @@ from fallow.agent.blobs import BlobGateway
 from fallow.agent.cache import InputCache
 from fallow.agent.consent import Consent
 from fallow.agent.home import Home, State, with_lent
-from fallow.agent.http import is_loopback, new_client
+from fallow.agent.http import new_client
 from fallow.agent.identity import NodeKey
 from fallow.agent.inventory import take_inventory
 from fallow.agent.join import add_owners_key, fetch_network
@@ -52,6 +52,7 @@ from fallow.domain.billing import FeePolicy
 from fallow.domain.calls.leases import Proposal
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotFound
 from fallow.domain.fees import Fees, FeeWord
+from fallow.domain.networks import is_loopback
 from fallow.domain.pins import split_token
 from fallow.domain.views.network import NetworkView
 from fallow.ports.bus import Bus

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import ssl
-from ipaddress import ip_address
 from pathlib import Path
 
 from fallow.adapters.mail import MailServer, SmtpMail
@@ -14,6 +13,7 @@ from fallow.bootstrap.ground import Ground
 from fallow.bootstrap.plugins import load_verticals
 from fallow.bootstrap.settings import Settings
 from fallow.domain.errors import InvalidInput
+from fallow.domain.networks import is_loopback
 from fallow.ports.account_alerts import tellers
 from fallow.ports.public_only import PublicOnly, is_public
 from fallow.services.alerts.addresses import check_address
@@ -84,7 +84,7 @@ def mail_of(settings: Settings) -> SmtpMail | None:
         raise InvalidInput("settings.smtp", "smtp_from is no mail address.", "Set it beside smtp_host.") from None
     if bool(settings.smtp_user) != bool(settings.smtp_secret):
         raise InvalidInput("settings.smtp", "A mail server's user and the file of his password go together.")
-    if settings.smtp_tls == "none" and not _is_here(settings.smtp_host):
+    if settings.smtp_tls == "none" and not is_loopback(settings.smtp_host):
         raise InvalidInput("settings.smtp", "Mails leave this machine over TLS alone.", "Set smtp_tls to starttls.")
     return SmtpMail(
         MailServer(
@@ -96,10 +96,3 @@ def mail_of(settings: Settings) -> SmtpMail | None:
             Path(settings.smtp_secret) if settings.smtp_secret else None,
         )
     )
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

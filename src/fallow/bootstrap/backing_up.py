@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from fallow.adapters.engines.backups import Backups
-from fallow.adapters.engines.folders import data_lock, make_data_folder, sync_folder
+from fallow.adapters.engines.folders import data_lock, make_data_folder
 from fallow.adapters.engines.postgres import EmbeddedPostgres
 from fallow.adapters.engines.restoring import Restored, restore
 from fallow.adapters.engines.users import choose_user
@@ -26,6 +26,7 @@ from fallow.domain.epochs.manifest import STATEMENT, path_of
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotFound
 from fallow.domain.metrics import Family, gauge_if_known
 from fallow.ports.archive import Archive
+from fallow.ports.files import sync
 from fallow.ports.measuring import Measure
 from fallow.ports.tasks import background
 
@@ -199,7 +200,7 @@ def _take_network(source: Path, data: Path) -> None:
         _copy_files(source / SECRETS, _names(source / SECRETS), coming)
         os.sync()
         coming.rename(data / SECRETS)
-        sync_folder(data)
+        sync(data)
     finally:
         shutil.rmtree(coming, ignore_errors=True)
 

@@ -7,12 +7,13 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 from fallow.adapters.evm.rpc import EvmRpc, connect_chain
-from fallow.bootstrap.listening import is_loopback, loopback_of, url_of
+from fallow.bootstrap.listening import loopback_of, url_of
 from fallow.bootstrap.place import ChainPlace, Place
 from fallow.bootstrap.settings import PUBLIC, Settings
 from fallow.bootstrap.tls import own_context
 from fallow.domain.chains import chain_id_of
 from fallow.domain.errors import InvalidInput, NotFound
+from fallow.domain.networks import is_loopback
 
 
 def chain_place(net: str, settings: Settings, url: str) -> ChainPlace | None:

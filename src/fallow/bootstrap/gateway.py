@@ -25,10 +25,10 @@ from fallow.bootstrap.contracts import read_contracts
 from fallow.bootstrap.garbage import short_collections
 from fallow.bootstrap.http_server import serving
 from fallow.bootstrap.install import read_installer
-from fallow.bootstrap.keys import load_keys, signer
+from fallow.bootstrap.keys import NetworkKeys, load_keys, signer
 from fallow.bootstrap.latency import Latency
 from fallow.bootstrap.listening import address_of, refuse_outside, url_of
-from fallow.bootstrap.place import bus_context, read_place
+from fallow.bootstrap.place import Place, bus_context, read_place
 from fallow.bootstrap.plugins import load_verticals
 from fallow.bootstrap.proxies import read_proxies
 from fallow.bootstrap.rewards import fee_of
@@ -43,6 +43,9 @@ from fallow.domain.fees import Fees
 from fallow.domain.views.network import NetworkView
 from fallow.http.app import create_app
 from fallow.http.console import built
+from fallow.http.gateway import Gateway
+from fallow.http.install import Installer
+from fallow.ports.clock import Clock
 from fallow.ports.rpc import Empty, call
 from fallow.sdk.bills import offers
 from fallow.services.relay.probing import Probes
@@ -64,20 +67,6 @@ async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
     place, keys, clock = read_place(data), load_keys(data), SystemClock()
     if place.tls is None:
         refuse_outside(settings.host)
-    installer = await asyncio.to_thread(read_installer, data)
-    network = NetworkView(
-        net=place.net,
-        public_key=bytes(keys.network.verify_key).hex(),
-        bus_url=place.bus_public_url,
-        preset=settings.preset,
-        version=version("fallow"),
-        url=place.url,
-        install_sha256=installer.sha256 if installer else "",
-        chain_url=place.chain.url if place.chain else "",
-        chain_id=place.chain.id if place.chain else 0,
-        contracts=await asyncio.to_thread(read_contracts, data) if place.chain else None,
-        gateways=place.gateways,
-    )
     async with (
         connect_nats(
             place.bus_url,
@@ -89,6 +78,7 @@ async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
         telling("gateway", ("gateway",), bus, clock) as watch,
         short_collections(clock),
     ):
+        host = urlsplit(place.url).hostname or settings.host
         relay = Relay(
             net=place.net,
             network_key=bytes(keys.network.verify_key),
@@ -99,32 +89,13 @@ async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
             probes=Probes(
                 place.net,
                 clock,
-                network_host=await asyncio.to_thread(address_of, urlsplit(place.url).hostname or settings.host),
+                network_host=await asyncio.to_thread(address_of, host),
                 dial=dial_direct,
                 random_bytes=secrets.token_bytes,
             ),
         )
         await asyncio.to_thread(built)  # else the first reader of a page waits, and everybody with him
-        archive = await asyncio.to_thread(open_archive, data, settings)
-        app = create_app(
-            bus=bus,
-            blobs=FolderBlobs(data / "blobs"),
-            network=network,
-            clock=clock,
-            verticals=load_verticals(),
-            streams=relay,
-            archive=archive,
-            fees=Fees(await asyncio.to_thread(fee_of, settings)),
-            recompute=apart(archive, bytes(keys.network.verify_key)),
-            any_host=place.any_host,
-            names=place.names,
-            ca_pem=place.tls.ca_pem() if place.tls else "",
-            installer=installer,
-            keep_days=settings.blob_days,
-            roles=(*CORE, "gateway", *gateway_roles()),
-            metrics_secret=keys.metrics_secret,
-            offers=offers(),
-        )
+        app = create_app(await asyncio.to_thread(_gateway, data, settings, bus, clock, relay))
         latency = Latency(clock)
         watch(latency.measure)
         tls = server_context(place.tls) if place.tls else None
@@ -133,6 +104,46 @@ async def run_gateway(data: Path, settings: Settings) -> AsyncIterator[str]:
         served = with_links(latency.of(app), {STREAMS_PATH: relay.attend, BUS_PATH: tunnels.attend}, clock)
         async with serving(served, settings.host, settings.http_port, tls, proxies) as port:
             scheme = "https" if tls else "http"
-            at = url_of(scheme, urlsplit(place.url).hostname or settings.host, port)
-            async with relay.running(at):
+            async with relay.running(url_of(scheme, host, port)):
                 yield url_of(scheme, settings.host, port)
+
+
+def _gateway(data: Path, settings: Settings, bus: NatsBus, clock: Clock, relay: Relay) -> Gateway:
+    """What the routes work with, by what the data folder says."""
+    place, keys = read_place(data), load_keys(data)
+    archive, installer = open_archive(data, settings), read_installer(data)
+    return Gateway(
+        bus=bus,
+        blobs=FolderBlobs(data / "blobs"),
+        network=_view(data, settings, place, keys, installer),
+        clock=clock,
+        verticals=load_verticals(),
+        streams=relay,
+        archive=archive,
+        fees=Fees(fee_of(settings)),
+        what_if=apart(archive, bytes(keys.network.verify_key)),
+        any_host=place.any_host,
+        names=place.names,
+        ca_pem=place.tls.ca_pem() if place.tls else "",
+        installer=installer,
+        keep_days=settings.blob_days,
+        roles=(*CORE, "gateway", *gateway_roles()),
+        metrics_secret=keys.metrics_secret,
+        offers=offers(),
+    )
+
+
+def _view(data: Path, settings: Settings, place: Place, keys: NetworkKeys, installer: Installer | None) -> NetworkView:
+    return NetworkView(
+        net=place.net,
+        public_key=bytes(keys.network.verify_key).hex(),
+        bus_url=place.bus_public_url,
+        preset=settings.preset,
+        version=version("fallow"),
+        url=place.url,
+        install_sha256=installer.sha256 if installer else "",
+        chain_url=place.chain.url if place.chain else "",
+        chain_id=place.chain.id if place.chain else 0,
+        contracts=read_contracts(data) if place.chain else None,
+        gateways=place.gateways,
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import secrets
 import socket
 from collections.abc import Container
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from fallow.domain.errors import InvalidInput, Unavailable
+from fallow.domain.networks import is_loopback
 
 PORT_MIN: Final = 10_000
 """Above what services are known by (IANA's registered ports end much higher, but few of those are in use)."""
@@ -20,14 +20,6 @@ PORT_TRIES: Final = 100
 def url_of(scheme: str, host: str, port: int) -> str:
     """Return the URL of a host, which may be an IPv6 address."""
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this very machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def loopback_of(host: str) -> str:

@@ -36,7 +36,7 @@ from fallow.bootstrap.chains import chain_place
 from fallow.bootstrap.contracts import check_contracts
 from fallow.bootstrap.install import make_installer, write_installer
 from fallow.bootstrap.keys import NetworkKeys, load_keys, signer
-from fallow.bootstrap.listening import free_port, is_free, is_loopback, listen, url_of
+from fallow.bootstrap.listening import free_port, is_free, listen, url_of
 from fallow.bootstrap.place import ChainPlace, Place, bus_context, network_id, write_place
 from fallow.bootstrap.reach import Reach, reach_of
 from fallow.bootstrap.settings import CORE, EFFECTIVE, PUBLIC, Settings
@@ -44,6 +44,7 @@ from fallow.bootstrap.tls import Tls, own_names, prepare_tls, public_host
 from fallow.bootstrap.verticals import gateway_roles, migrations, read_ports
 from fallow.domain import calls
 from fallow.domain.errors import Conflict, FallowError, InvalidInput
+from fallow.domain.networks import is_loopback
 from fallow.domain.pins import split_token
 from fallow.domain.views.money import BalanceView
 from fallow.ports.bus import Bus

@@ -83,6 +83,13 @@ def _by_wallet(net: str, node: str, wallet: str, before_s: int) -> BindingCode:
     return BindingCode(account, before_s, signature)
 
 
+def own_account(key: KeyFile) -> str:
+    """The account whose key is in a file; raises as `account_signer`."""
+    from fallow.bootstrap.account_key import account_signer  # noqa: PLC0415 - not installed with every part of Fallow
+
+    return address_text(account_signer(key or default_file()).address)
+
+
 def default_file() -> Path:
     """Where the key is unless another file is named."""
     return profiles.profile_path().with_name("account.key")

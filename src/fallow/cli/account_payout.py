@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from fallow.cli import profiles
-from fallow.cli.account_key import KeyFile, default_file
+from fallow.cli.account_key import KeyFile, default_file, own_account
 from fallow.cli.epoch import Authority, From
 from fallow.cli.show import Json, say, show_json
 from fallow.cli.units import when
@@ -40,18 +40,12 @@ def payout(
         raise InvalidInput("account.payout", "Name an address, or --cancel.")
     wanted = address_text(address(to.lower())) if to else ""
     with profiles.client_at(url, ca) as client:
-        account = client.balance().account if custodial else _account(key)
+        account = client.balance().account if custodial else own_account(key)
         view = client.payee(account)
         if to or cancel:
             target = view.paid_to if cancel else wanted
             view = client.change_own_payout(target) if custodial else _signed(client, account, target, key)
     show_json(view) if json else _say(view)
-
-
-def _account(key: KeyFile) -> str:
-    from fallow.bootstrap.account_key import account_signer  # noqa: PLC0415 - not installed with every part of Fallow
-
-    return address_text(account_signer(key or default_file()).address)
 
 
 def _signed(client: Client, account: str, to: str, key: KeyFile) -> PayeeView:

@@ -11,7 +11,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from fallow.cli.show import Json, say, show_json, table, tell
-from fallow.cli.up import Data, default_data
+from fallow.cli.up import Data, data_folder
 from fallow.domain.errors import InvalidInput
 
 app = App(name="backup", help="Show a network's backups, and go back to one.")
@@ -25,7 +25,7 @@ def ls(*, folder: From = None, data: Data = None, json: Json = False) -> None:
     from fallow.bootstrap.backing_up import backups_in  # noqa: PLC0415 - heavy, and not needed for the help
     from fallow.bootstrap.settings import load_settings  # noqa: PLC0415 - as above
 
-    backups = backups_in(folder, load_settings(_place(data), os.environ, {}))
+    backups = backups_in(folder, load_settings(data_folder(data), os.environ, {}))
     copies, latest = backups.copies(), backups.latest()
     if json:
         show_json({"copies": [_from(copy.at) for copy in copies], "latest": _text(latest) if latest else ""})
@@ -48,7 +48,7 @@ def restore(
     """Put the database back to a time. The network must not run. What was there stays beside it."""
     from fallow.bootstrap.backing_up import restore_network  # noqa: PLC0415 - as above
 
-    found = asyncio.run(restore_network(_place(data), os.environ, folder, _time(to) if to else None))
+    found = asyncio.run(restore_network(data_folder(data), os.environ, folder, _time(to) if to else None))
     if json:
         show_json({"until": _text(found.until) if found.until else "", "before": str(found.before or "")})
         return
@@ -56,10 +56,6 @@ def restore(
     if found.before:
         tell(f"What was there before is in {found.before}: delete it once all is well.")
     tell(f"Start the network: fallow up{f' --data {data}' if data is not None else ''}")
-
-
-def _place(data: Path | None) -> Path:
-    return (data or default_data()).expanduser().resolve()
 
 
 def _time(text: str) -> datetime:

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from fallow.cli.show import Json, clean, say, show_json, table, tell
 from fallow.cli.units import microusd, usd, when
-from fallow.cli.up import default_data
+from fallow.cli.up import Data, data_folder
 from fallow.cli.wallet import chain_in_use
 from fallow.domain.identity import address, address_text
 from fallow.domain.records import to_builtins
 from fallow.sdk.accounts import new_id
 
 app = App(name="chain", help="Act on the network's own chain.")
-
-Data = Annotated[Path | None, Parameter(help="The network's data folder.", env_var="FALLOW_DATA")]
 
 
 @app.command
@@ -53,7 +50,7 @@ def withdraw_root(
     """Take the root of an epoch, and those after it, back before it is active. The operator's key is the guardian's."""
     from fallow.bootstrap.governance import withdraw  # noqa: PLC0415 - heavy, and not needed for the help
 
-    done = asyncio.run(withdraw(_folder(data), epoch))
+    done = asyncio.run(withdraw(data_folder(data), epoch))
     shown = {"epoch": epoch, "transaction": "0x" + done.transaction.hex(), "succeeded": done.succeeded}
     if json:
         show_json(shown)
@@ -82,7 +79,7 @@ def schedule(
     once = id_ or new_id()
     if not json:
         tell(f"Change {once}: should it be interrupted, repeat it with --id {once}")
-    done = asyncio.run(announce(_folder(data), once, contract, what, values))
+    done = asyncio.run(announce(data_folder(data), once, contract, what, values))
     shown = {"id": "0x" + done.id.hex(), "ready_at_s": done.ready_at, "transaction": "0x" + done.transaction.hex()}
     if json:
         show_json(shown)
@@ -96,7 +93,7 @@ def execute(change: str, /, *, data: Data = None, json: Json = False) -> None:
     """Carry out a change whose time has come, by the id that `fallow chain show` tells, or how that begins."""
     from fallow.bootstrap.governance import execute as carry_out  # noqa: PLC0415 - heavy, and not needed for the help
 
-    transaction = "0x" + asyncio.run(carry_out(_folder(data), change)).hex()
+    transaction = "0x" + asyncio.run(carry_out(data_folder(data), change)).hex()
     show_json({"transaction": transaction}) if json else say(f"It is changed ({transaction}).")
 
 
@@ -105,7 +102,7 @@ def cancel(change: str, /, *, data: Data = None, json: Json = False) -> None:
     """Give up a change that waits, by the id that `fallow chain show` tells, or how that begins."""
     from fallow.bootstrap.governance import cancel as give_up  # noqa: PLC0415 - heavy, and not needed for the help
 
-    transaction = "0x" + asyncio.run(give_up(_folder(data), change)).hex()
+    transaction = "0x" + asyncio.run(give_up(data_folder(data), change)).hex()
     show_json({"transaction": transaction}) if json else say(f"It is given up ({transaction}).")
 
 
@@ -147,7 +144,7 @@ def stop_slash(
     """Stop a slash that is announced, for good: an appeal was right. The operator's key is the guardian's."""
     from fallow.bootstrap.slashes import stop_slash as stop  # noqa: PLC0415 - heavy, and not needed for the help
 
-    done = asyncio.run(stop(_folder(data), number))
+    done = asyncio.run(stop(data_folder(data), number))
     shown = {"slash": number, "transaction": "0x" + done.transaction.hex()}
     show_json(shown) if json else say(f"Slash {number} is stopped ({shown['transaction']}).")
 
@@ -164,7 +161,7 @@ def deploy(
     """
     from fallow.bootstrap.contracts import deploy_contracts  # noqa: PLC0415 - heavy, and not needed for the help
 
-    folder = _folder(data)
+    folder = data_folder(data)
     made = asyncio.run(deploy_contracts(folder, os.environ, lambda account: tell(f"{account} pays the fees.")))
     if json:
         show_json(to_builtins(made))
@@ -187,7 +184,7 @@ def give(
     from fallow.bootstrap.contracts import give_test_dollars  # noqa: PLC0415 - heavy, and not needed for the help
 
     units, gift = microusd(amount, least=1), id_ or new_id()
-    folder = _folder(data)
+    folder = data_folder(data)
     done = asyncio.run(give_test_dollars(folder, gift, address(account.lower()), units))
     transaction = "0x" + done.transaction.hex()
     if json:
@@ -197,7 +194,3 @@ def give(
     else:
         say(f"The contract refused it ({transaction}): its asset is none that the operator makes. Nothing was given.")
     return 0 if done.succeeded else 1
-
-
-def _folder(data: Path | None) -> Path:
-    return (data or default_data()).expanduser().resolve()

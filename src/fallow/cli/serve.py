@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from fallow.cli.show import tell
-from fallow.cli.up import default_data
+from fallow.cli.up import Data, data_folder
 
 app = App(name="serve", help="Run single roles of a network, as many copies as wanted.")
 
@@ -25,7 +24,7 @@ def serve(
             help="core, gateway, chain, s3, registry, ingest, settle, market, epochs, verticals; may be repeated.",
         ),
     ],
-    data: Annotated[Path | None, Parameter(help="The network's data folder.", env_var="FALLOW_DATA")] = None,
+    data: Data = None,
     port: Annotated[int, Parameter(help="Port of a further gateway; 0 takes a free one.")] = 0,
 ) -> None:
     """Run roles until Ctrl-C or SIGTERM, beside those that `fallow up` runs."""
@@ -33,15 +32,13 @@ def serve(
     from fallow.bootstrap.settings import load_settings  # noqa: PLC0415 - as above
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
-    folder = (data or default_data()).expanduser().resolve()
+    folder = data_folder(data)
     settings = load_settings(folder, os.environ, {"http_port": port}, beside=True)
     run_roles(folder, settings, role)
 
 
 @app.command(name="nats-config")
-def nats_config(
-    *, data: Annotated[Path | None, Parameter(help="The network's data folder.", env_var="FALLOW_DATA")] = None
-) -> None:
+def nats_config(*, data: Data = None) -> None:
     """Print what a NATS server of your own needs in its configuration; `nats_url` then names it.
 
     That holds public keys only. The network's own are made in its data folder where there are none yet.
@@ -49,7 +46,7 @@ def nats_config(
     from fallow.bootstrap.bus_config import own_server_config  # noqa: PLC0415 - heavy, and not needed for the help
     from fallow.bootstrap.settings import load_settings  # noqa: PLC0415 - as above
 
-    folder = (data or default_data()).expanduser().resolve()
+    folder = data_folder(data)
     config, made = own_server_config(folder, load_settings(folder, os.environ, {}))
     print(config, end="")
     if made:

@@ -23,11 +23,15 @@ if TYPE_CHECKING:
 
 app = App(name="up", help="Run a whole network on this machine.")
 
-Data = Annotated[Path | None, Parameter(help="Folder for all data.", env_var="FALLOW_DATA")]
+Data = Annotated[Path | None, Parameter(help="The network's data folder.", env_var="FALLOW_DATA")]
 
 
-def default_data() -> Path:
-    """Where a network keeps its data: a system folder for root, whose home other users cannot enter."""
+def data_folder(named: Path | None) -> Path:
+    """Where a network keeps its data; unnamed, a system folder for root, whose home other users cannot enter."""
+    return (named or _default_folder()).expanduser().resolve()
+
+
+def _default_folder() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/fallow")
     base = os.environ.get("XDG_DATA_HOME")
@@ -57,7 +61,7 @@ def up(
     from fallow.bootstrap.settings import load_settings  # noqa: PLC0415 - heavy, and not needed for the help
 
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
-    folder = (data or default_data()).expanduser().resolve()
+    folder = data_folder(data)
     flags: dict[str, object] = {
         "host": host,
         "http_port": port,

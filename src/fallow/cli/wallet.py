@@ -8,10 +8,11 @@ from collections.abc import Awaitable, Callable
 from ssl import SSLContext
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
+import msgspec
 from cyclopts import App, Parameter, validators
 
 from fallow.cli import profiles
-from fallow.cli.account_key import KeyFile, default_file, new
+from fallow.cli.account_key import KeyFile, default_file, new, own_account
 from fallow.cli.show import Json, say, show_json, table, tell
 from fallow.cli.units import microusd, token_units, tokens, usd
 from fallow.domain.calls.payouts import WITHDRAWAL_MIN_MICROUSD
@@ -19,6 +20,7 @@ from fallow.domain.chain_facts import DEPOSIT_MIN, TOKENS_MIN
 from fallow.domain.chains import chain_id_of
 from fallow.domain.errors import InvalidInput
 from fallow.domain.identity import address, address_text
+from fallow.domain.sending import Done
 from fallow.domain.views.network import NetworkView
 from fallow.sdk.accounts import new_id
 from fallow.sdk.trust import trusting
@@ -108,24 +110,18 @@ def deposit(
     json: Json = False,
 ) -> int:
     """Deposit an amount of the settlement asset, in USD: it becomes paid credits. Exits with 1 when it is refused."""
-    units, deposit_id = microusd(amount, least=DEPOSIT_MIN), id_ or new_id()
-    with profiles.connect() as client:
-        owner = account or client.balance().account
-    if not json:
-        tell(f"Deposit {deposit_id}: should it be interrupted, repeat it with --id {deposit_id}")
-
-    async def work(wallet: Wallet) -> tuple[str, bool]:
-        done = await wallet.deposit(deposit_id, address(owner), units)
-        return "0x" + done.transaction.hex(), done.succeeded
-
-    transaction, succeeded = with_wallet(work, key)
+    units = microusd(amount, least=DEPOSIT_MIN)
+    made = _credit(account, id_, "Deposit", lambda wallet, once, owner: wallet.deposit(once, owner, units), key, json)
     if json:
-        show_json({"id": deposit_id, "account": owner, "transaction": transaction, "succeeded": succeeded})
-    elif succeeded:
-        say(f"{usd(units)} for {owner} in {transaction}. The credits are there in some seconds: fallow balance")
+        show_json(made)
+    elif made.succeeded:
+        say(
+            f"{usd(units)} for {made.account} in {made.transaction}. The credits are there in some seconds: "
+            "fallow balance"
+        )
     else:
-        say(f"The contract refused it ({transaction}). Nothing was deposited.")
-    return 0 if succeeded else 1
+        say(f"The contract refused it ({made.transaction}). Nothing was deposited.")
+    return 0 if made.succeeded else 1
 
 
 @app.command
@@ -142,7 +138,7 @@ def withdraw(
 ) -> None:
     """Take an amount of your paid credits out, in USD: the settlement asset is owed for them, and can be claimed."""
     units, withdrawal_id = microusd(amount, least=WITHDRAWAL_MIN_MICROUSD), id_ or new_id()
-    owner = to.lower() or _own_account(key)
+    owner = to.lower() or own_account(key)
     if not json:
         tell(f"Withdrawal {withdrawal_id}: should it be interrupted, repeat it with --id {withdrawal_id}")
     with profiles.connect() as client:
@@ -152,12 +148,6 @@ def withdraw(
         return
     say(f"{usd(view.amount_microusd)} of {view.account} are owed to {view.to} on the chain.")
     say("They can be claimed when the epoch is closed and its root active: fallow claim")
-
-
-def _own_account(key: KeyFile) -> str:
-    from fallow.bootstrap.account_key import account_signer  # noqa: PLC0415 - not installed with every part of Fallow
-
-    return address_text(account_signer(key or default_file()).address)
 
 
 @app.command
@@ -174,24 +164,37 @@ def burn(
 
     Exits with 1 when it is refused.
     """
-    units, burn_id = token_units(amount, TOKENS_MIN), id_ or new_id()
+    units = token_units(amount, TOKENS_MIN)
+    made = _credit(account, id_, "Burn", lambda wallet, once, owner: wallet.burn(once, owner, units), key, json)
+    if json:
+        show_json(made)
+    elif made.succeeded:
+        say(f"{tokens(units)} tokens burned for {made.account} in {made.transaction}. Their price: fallow price show")
+    else:
+        say(f"The contract refused it ({made.transaction}). Nothing was burned.")
+    return 0 if made.succeeded else 1
+
+
+class _Credited(msgspec.Struct, frozen=True):
+    """What was sent for credits, and whether its contract took it."""
+
+    id: str
+    account: str
+    transaction: str
+    succeeded: bool
+
+
+def _credit(
+    account: str, id_: str, what: str, send: Callable[[Wallet, str, bytes], Awaitable[Done]], key: KeyFile, json: bool
+) -> _Credited:
+    """Send what becomes credits of `account`, or of the API key's, and say first how to repeat it."""
+    once = id_ or new_id()
     with profiles.connect() as client:
         owner = account or client.balance().account
     if not json:
-        tell(f"Burn {burn_id}: should it be interrupted, repeat it with --id {burn_id}")
-
-    async def work(wallet: Wallet) -> tuple[str, bool]:
-        done = await wallet.burn(burn_id, address(owner), units)
-        return "0x" + done.transaction.hex(), done.succeeded
-
-    transaction, succeeded = with_wallet(work, key)
-    if json:
-        show_json({"id": burn_id, "account": owner, "transaction": transaction, "succeeded": succeeded})
-    elif succeeded:
-        say(f"{tokens(units)} tokens burned for {owner} in {transaction}. Their price: fallow price show")
-    else:
-        say(f"The contract refused it ({transaction}). Nothing was burned.")
-    return 0 if succeeded else 1
+        tell(f"{what} {once}: should it be interrupted, repeat it with --id {once}")
+    done = with_wallet(lambda wallet: send(wallet, once, address(owner)), key)
+    return _Credited(once, owner, "0x" + done.transaction.hex(), done.succeeded)
 
 
 def with_wallet(work: Callable[[Wallet], Awaitable[T]], key: KeyFile, profile: profiles.Profile | None = None) -> T:

@@ -8,6 +8,14 @@ V4_BITS, V6_BITS = 24, 64
 """One household, office or rack has addresses from one such block, as a rule; who has two blocks pays for two lines."""
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host, by its name or an address, is this very machine."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def line_of(address: str) -> str:
     """Under what an address is counted where places and rates are bounded: itself, or the /64 of an IPv6 one.
 

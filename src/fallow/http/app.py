@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-
 from litestar import Litestar, Router
 from litestar.datastructures import MutableScopeHeaders, State
 from litestar.di import Provide
@@ -13,8 +11,6 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ControllerRouterHandler, Message, Scope
 
-from fallow.domain.fees import Fees
-from fallow.domain.prices import Offer
 from fallow.domain.views.network import NetworkView
 from fallow.http import (
     accounts,
@@ -45,80 +41,18 @@ from fallow.http import (
     what_if,
 )
 from fallow.http.auth import anyone, provide_account, provide_person
-from fallow.http.collecting import KEEP_DAYS
 from fallow.http.errors import HANDLERS
 from fallow.http.gateway import Gateway
-from fallow.http.install import Installer
-from fallow.http.limits import Limits
 from fallow.http.params import refuse_unknown_query
 from fallow.http.sessions import cookie_name
-from fallow.ports.archive import Archive
-from fallow.ports.blobs import Blobs
-from fallow.ports.bus import Bus
-from fallow.ports.clock import Clock
-from fallow.ports.otherwise import Begin
-from fallow.ports.streams import Streams as OpensStreams
-from fallow.ports.vertical.plugin import Vertical
 from fallow.ports.words import following
 
 HTTPS_ONLY_S = 365 * 86_400
 """How long a browser that came by https never comes without it."""
 
 
-def create_app(
-    *,
-    bus: Bus,
-    blobs: Blobs,
-    network: NetworkView,
-    clock: Clock,
-    verticals: Mapping[str, Vertical],
-    limits: Limits | None = None,
-    any_host: bool = False,
-    names: Collection[str] = (),
-    ca_pem: str = "",
-    installer: Installer | None = None,
-    streams: OpensStreams | None = None,
-    archive: Archive | None = None,
-    keep_days: int = KEEP_DAYS,
-    roles: Collection[str] = (),
-    metrics_secret: str = "",
-    recompute: Begin | None = None,
-    fees: Fees | None = None,
-    offers: Sequence[Offer] = (),
-) -> Litestar:
-    """Make the ASGI application. `bus` and `blobs` stay the caller's: they outlive it and are closed after it.
-
-    With `any_host` clients are told that the bus is at the host by which they came. `names` are the network's own
-    ("*." is any label): wallets sign in where the console is reached by one of them. `ca_pem` is the certificate of
-    the network's own authority, if it has one. `installer` is what machines that want to join download. `streams`
-    reaches nodes; without it nobody looks into running work. `archive` is what closed epochs are shown from. Blobs
-    stay for `keep_days` after their jobs have ended. `roles` are those that the network should run; who shows
-    `metrics_secret` may read `/metrics`, "" is nobody. `recompute` has closed epochs computed under other rules.
-    `fees` are what the network keeps, until its operators say otherwise. `offers` are what others ask for the same.
-
-    Its OpenAPI 3.1 document is at /schema/openapi.json.
-    """
-    limits = limits or Limits()
-    gateway = Gateway(
-        bus=bus,
-        blobs=blobs,
-        network=network,
-        clock=clock,
-        verticals=verticals,
-        limits=limits,
-        any_host=any_host,
-        names=names,
-        ca_pem=ca_pem,
-        installer=installer,
-        streams=streams,
-        archive=archive,
-        keep_days=keep_days,
-        roles=roles,
-        metrics_secret=metrics_secret,
-        what_if=recompute,
-        fees=fees,
-        offers=offers,
-    )
+def create_app(gateway: Gateway) -> Litestar:
+    """Make the ASGI application. Its OpenAPI 3.1 document is at /schema/openapi.json."""
     return Litestar(
         route_handlers=ROUTES,
         dependencies={
@@ -128,18 +62,18 @@ def create_app(
         },
         state=State({"gateway": gateway}),
         exception_handlers={**HANDLERS, NotFoundException: console.no_such_page},
-        request_max_body_size=limits.json_bytes_max,
+        request_max_body_size=gateway.limits.json_bytes_max,
         before_request=refuse_unknown_query,
         before_send=[_harden],
-        openapi_config=_openapi(network),
+        openapi_config=_openapi(gateway.network),
         logging_config=None,
         lifespan=[
             gateway.nodes.hearing(),
             gateway.collector.running(),
             gateway.processes.hearing(),
             gateway.onlookers.hearing(),
-            following("fees", gateway.fees, gateway.fee_words, clock),
-            following("tariffs", gateway.tariffs, gateway.tariff_words, clock),
+            following("fees", gateway.fees, gateway.fee_words, gateway.clock),
+            following("tariffs", gateway.tariffs, gateway.tariff_words, gateway.clock),
         ],
     )
 

@@ -15,8 +15,8 @@ from fallow.domain.calls.keys import KeyInfo
 from fallow.domain.errors import NotAllowed, Unavailable
 from fallow.domain.grants import is_credential
 from fallow.domain.identity import address
-from fallow.domain.networks import line_of
 from fallow.http.gateway import Gateway
+from fallow.http.limits import address_of
 from fallow.http.sessions import Connection, check_csrf, check_origin, secret_of
 
 TICKET_HEADER = "Fallow-Ticket"
@@ -202,8 +202,3 @@ def _secret(connection: Connection) -> str:
 def _gateway(connection: Connection) -> Gateway:
     gateway: Gateway = connection.app.state.gateway
     return gateway
-
-
-def address_of(connection: Connection) -> str:
-    """Return under which name a sender's address is counted."""
-    return line_of(connection.client.host) if connection.client else ""

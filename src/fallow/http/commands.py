@@ -14,9 +14,9 @@ from fallow.domain import calls
 from fallow.domain.commands import Kind, encode, encode_data
 from fallow.domain.errors import Conflict, FallowError, NotAllowed
 from fallow.domain.streams import Exec, Opening
+from fallow.domain.views.base import error_view
 from fallow.http.answers import keyed
 from fallow.http.auth import buyer, until_refused
-from fallow.http.errors import view_of
 from fallow.http.lasting import LastingResponse, first_of, gone, send_piece
 from fallow.http.logs import LEASE_HEADER, ItemIndex
 from fallow.http.params import Account, JobId, Parts
@@ -69,7 +69,7 @@ class _Running:
         try:
             await until_refused(self._request)
         except NotAllowed as error:
-            await send_piece(send, encode(Kind.REFUSED, msgspec.json.encode(view_of(error))))
+            await send_piece(send, encode(Kind.REFUSED, msgspec.json.encode(error_view(error))))
 
     async def _carry(self, send: Send) -> None:
         """What it reads fits what a stream takes in unasked, so that nothing has to be read meanwhile."""
@@ -78,7 +78,7 @@ class _Running:
             while piece := await self._stream.read():
                 await send_piece(send, piece)
         except FallowError as error:
-            await send_piece(send, encode(Kind.REFUSED, msgspec.json.encode(view_of(error))))
+            await send_piece(send, encode(Kind.REFUSED, msgspec.json.encode(error_view(error))))
 
 
 ROUTES = [execute]

@@ -19,7 +19,7 @@ from fallow.domain.errors import (
     Unavailable,
     kind_of,
 )
-from fallow.domain.views.base import ErrorView
+from fallow.domain.views.base import ErrorView, error_view
 from fallow.ports.mishaps import MISHAPS
 from fallow.ports.rates import TooSoon
 
@@ -50,11 +50,6 @@ GONE = "client disconnected prematurely"
 AnyRequest = Request[Any, Any, Any]
 
 
-def view_of(error: FallowError) -> ErrorView:
-    """Return what a client is told about an error."""
-    return ErrorView(kind=kind_of(error).__name__, code=error.code, message=error.message, hint=error.hint)
-
-
 def status_of(error: FallowError) -> int:
     """Return the HTTP status of an error."""
     if isinstance(error, NotAllowed) and error.code.startswith("auth."):
@@ -76,7 +71,7 @@ def on_fallow_error(_: AnyRequest, error: FallowError) -> Response[ErrorView]:
         headers["Retry-After"] = str(error.wait_s)
     elif status in {429, 503}:
         headers["Retry-After"] = str(RETRY_AFTER_S)
-    return Response(view_of(error), status_code=status, headers=headers)
+    return Response(error_view(error), status_code=status, headers=headers)
 
 
 def on_http_error(request: AnyRequest, error: HTTPException) -> Response[ErrorView]:

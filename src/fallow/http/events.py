@@ -13,10 +13,10 @@ from litestar.types import Receive, Send
 from fallow.domain import calls
 from fallow.domain.errors import FallowError, NotAllowed, Unavailable
 from fallow.domain.jobs import FINAL
+from fallow.domain.views.base import error_view
 from fallow.domain.views.jobs import JobEvent, JobView
 from fallow.http.answers import keyed
 from fallow.http.auth import buyer, until_refused
-from fallow.http.errors import view_of
 from fallow.http.gateway import Gateway
 from fallow.http.lasting import LastingResponse, first_of, gone, send_event, send_piece
 from fallow.http.params import Account, JobId, Parts
@@ -63,7 +63,7 @@ class Feed:
         try:
             await until_refused(self._request)
         except NotAllowed as error:
-            await send_event(send, "error", view_of(error))
+            await send_event(send, "error", error_view(error))
 
     async def _changes(self, send: Send) -> None:
         try:
@@ -77,7 +77,7 @@ class Feed:
                     if await _forward(send, message.data):
                         return
         except FallowError as error:
-            await send_event(send, "error", view_of(error))
+            await send_event(send, "error", error_view(error))
 
     async def _heartbeat(self, send: Send) -> None:
         """Keep proxies from closing the stream. The bus may lose the last event, so look for the end as well."""
@@ -89,7 +89,7 @@ class Feed:
             except Unavailable:
                 continue
             except FallowError as error:
-                await send_event(send, "error", view_of(error))
+                await send_event(send, "error", error_view(error))
                 return
             if job.state in FINAL:
                 await send_event(send, "job", job)

@@ -42,7 +42,16 @@ TURNS_IN_ALL = 2
 
 
 class Gateway:
-    """The parts of one control API."""
+    """The parts of one control API. `bus` and `blobs` stay the caller's: they outlive it and are closed after it.
+
+    With `any_host` clients are told that the bus is at the host by which they came. `names` are the network's own
+    ("*." is any label): wallets sign in where the console is reached by one of them. `ca_pem` is the certificate of
+    the network's own authority, if it has one. `installer` is what machines that want to join download. `streams`
+    reaches nodes; without it nobody looks into running work. `archive` is what closed epochs are shown from. Blobs
+    stay for `keep_days` after their jobs have ended. `roles` are those that the network should run; who shows
+    `metrics_secret` may read `/metrics`, "" is nobody. `what_if` has closed epochs computed under other rules.
+    `fees` are what the network keeps, until its operators say otherwise. `offers` are what others ask for the same.
+    """
 
     def __init__(
         self,
@@ -52,7 +61,7 @@ class Gateway:
         network: NetworkView,
         clock: Clock,
         verticals: Mapping[str, Vertical],
-        limits: Limits,
+        limits: Limits | None = None,
         any_host: bool = False,
         names: Collection[str] = (),
         ca_pem: str = "",
@@ -66,6 +75,7 @@ class Gateway:
         fees: Fees | None = None,
         offers: Sequence[Offer] = (),
     ) -> None:
+        limits = limits or Limits()
         self.bus = bus
         self.blobs = blobs
         self.network = network

@@ -11,8 +11,9 @@ from litestar.types import Receive, Send
 
 from fallow.domain.happenings import Happenings
 from fallow.http.answers import public
-from fallow.http.auth import address_of, anyone
+from fallow.http.auth import anyone
 from fallow.http.lasting import LastingResponse, first_of, gone, send_piece
+from fallow.http.limits import address_of
 from fallow.http.onlookers import Onlookers
 from fallow.http.params import Parts
 from fallow.ports.clock import Clock

@@ -11,8 +11,8 @@ from litestar.config.cors import CORSConfig
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
-from fallow.domain.networks import line_of
 from fallow.http.errors import HANDLERS
+from fallow.http.limits import address_of
 from fallow.ports.clock import Clock
 from fallow.ports.rates import Buckets, Rate
 
@@ -31,11 +31,11 @@ def create_rpc_app(answer: Answer, clock: Clock) -> Litestar:
     senders = Buckets(RATE, clock)
 
     def anyone(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        senders.take(_sender(connection))
+        senders.take(address_of(connection))
 
     @post("/", guards=[anyone], status_code=200)
     async def rpc(request: Request[Any, Any, Any]) -> Response[bytes]:
-        sender = _sender(request)
+        sender = address_of(request)
         return Response(answer(await request.body(), partial(senders.take, sender)), media_type="application/json")
 
     @get("/healthz", guards=[anyone])
@@ -50,7 +50,3 @@ def create_rpc_app(answer: Answer, clock: Clock) -> Litestar:
         openapi_config=None,
         logging_config=None,
     )
-
-
-def _sender(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
-    return line_of(connection.client.host) if connection.client else ""

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import msgspec
+from litestar.connection import ASGIConnection
 
 from fallow.domain.errors import TooMuch
+from fallow.domain.networks import line_of
 from fallow.ports.clock import Clock
 from fallow.ports.rates import Rate
 
@@ -126,3 +129,8 @@ class LeaseWrites:
         self._written.move_to_end(lease)
         if len(self._written) > self._leases_max:
             self._written.popitem(last=False)
+
+
+def address_of(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+    """Return under which name a sender's address is counted."""
+    return line_of(connection.client.host) if connection.client else ""

@@ -17,9 +17,10 @@ from fallow.domain.orders import Label
 from fallow.domain.views.base import View
 from fallow.domain.views.keys import KeyView
 from fallow.http.answers import keyed, public
-from fallow.http.auth import address_of, anyone_here, anyone_or_member, buyer
+from fallow.http.auth import anyone_here, anyone_or_member, buyer
 from fallow.http.gateway import Gateway
 from fallow.http.keys import KEY_CHARACTERS_MAX
+from fallow.http.limits import address_of
 from fallow.http.params import Account, AfterKey, By, KeyId, Limit, Parts
 from fallow.http.public import host_of
 from fallow.http.sessions import check_csrf, cookie_name, csrf_of, secret_of, set_cookie

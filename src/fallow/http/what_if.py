@@ -13,11 +13,11 @@ from litestar.types import Receive, Send
 
 from fallow.domain import calls
 from fallow.domain.errors import FallowError, NotFound, TooMuch
+from fallow.domain.views.base import error_view
 from fallow.domain.views.what_if import WhatIfEpochView, WhatIfView
 from fallow.http.answers import keyed
 from fallow.http.auth import viewer
 from fallow.http.epochs import listed
-from fallow.http.errors import view_of
 from fallow.http.gateway import Gateway
 from fallow.http.lasting import LastingResponse, first_of, gone, send_event, send_piece
 from fallow.http.params import By, Parts
@@ -71,7 +71,7 @@ class _Computing:
                 while (one := await asyncio.to_thread(next, found, None)) is not None:
                     await send_event(send, "epoch" if isinstance(one, WhatIfEpochView) else "result", one)
         except FallowError as error:
-            await send_event(send, "error", view_of(error))
+            await send_event(send, "error", error_view(error))
 
     async def _heartbeat(self, send: Send) -> None:
         """Keep proxies from closing the stream, and end it where it takes too long."""
@@ -81,7 +81,7 @@ class _Computing:
             await clock.sleep(self._gateway.limits.heartbeat_s)
             await send_piece(send, b": still here\n\n")
         told = f"It was not computed in {TIME_MAX_S} seconds."
-        await send_event(send, "error", view_of(TooMuch("what_if.time", told, "Take fewer epochs.")))
+        await send_event(send, "error", error_view(TooMuch("what_if.time", told, "Take fewer epochs.")))
 
 
 ROUTES = [what_if]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -16,6 +15,7 @@ import msgspec
 
 from fallow.domain.decoding import UNREADABLE
 from fallow.domain.errors import KINDS, FallowError, InvalidInput, NotAllowed, Unavailable
+from fallow.domain.networks import is_loopback
 from fallow.domain.views.base import ErrorView
 from fallow.sdk.patience import PASSING, PATIENCE_S, Outage, Patience, Sleep, Told, fallow_error, never_began, nobody
 from fallow.sdk.signing import BuyerKey
@@ -156,18 +156,11 @@ def _checked(url: str) -> httpx2.URL:
         raise InvalidInput("sdk.url", f"{url!r} is no URL: {error}.") from error
     if parsed.scheme not in {"http", "https"} or not parsed.host:
         raise InvalidInput("sdk.url", f"{url!r} is no URL of a network.", "It looks like https://fallow.example.")
-    if parsed.scheme == "http" and not _is_loopback(parsed.host):
+    if parsed.scheme == "http" and not is_loopback(parsed.host):
         raise NotAllowed(
             "sdk.plain_http", f"An API key is not sent to {parsed.host} without encryption.", "Use an https:// URL."
         )
     return parsed
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def arguments(**values: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever the caller names

@@ -21,9 +21,10 @@ from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
-from fallow.adapters.engines.folders import give_to, private_folder, sync_folder, write_private
+from fallow.adapters.engines.folders import give_to, private_folder, write_private
 from fallow.adapters.engines.users import EngineUser, blocked_folder
 from fallow.domain.errors import Conflict, InvalidInput, NotFound
+from fallow.ports.files import sync
 
 WAL_EVERY_S: Final = 60
 """What was changed is in the folder after so long, at the latest: what a lost disk can cost."""
@@ -216,7 +217,7 @@ class Backups:
     def add(self, made: Path, at: datetime) -> None:
         """Take in a copy that is whole."""
         made.rename(self.base / at.strftime(_TIME))
-        sync_folder(self.base)
+        sync(self.base)
 
     def expire(self, now: datetime, days: int) -> None:
         """Delete what is not needed to restore any time of the last `days`."""

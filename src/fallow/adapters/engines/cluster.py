@@ -11,11 +11,12 @@ from urllib.parse import quote, urlencode
 
 import asyncpg
 
-from fallow.adapters.engines.folders import give_to, private_folder, secret, sync_folder, write_private
+from fallow.adapters.engines.folders import give_to, private_folder, secret, write_private
 from fallow.adapters.engines.leftovers import clear_leftovers
 from fallow.adapters.engines.process import ENVIRONMENT, Program, run
 from fallow.adapters.engines.users import EngineUser
 from fallow.domain.errors import Conflict, Unavailable
+from fallow.ports.files import sync
 
 SUPERUSER = "postgres"
 OWNER = "fallow"
@@ -79,7 +80,7 @@ class Cluster:
             give_to(temporary, self.user)
             await self._initdb(temporary, durable=durable)
             (temporary / "data").rename(self.folder)
-            sync_folder(self.data)
+            sync(self.data)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 

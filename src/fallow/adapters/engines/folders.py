@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fallow.adapters.engines.users import EngineUser, blocked_folder
 from fallow.domain.errors import Conflict, InvalidInput
+from fallow.ports.files import sync
 
 _ROOT_MODE = 0o711  # others pass through to the folders that are theirs, and see nothing
 _OWN_MODE = 0o700
@@ -146,16 +147,7 @@ def write_private(path: Path, text: str, user: EngineUser | None = None) -> None
         with suppress(OSError):
             temporary.unlink()
         raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(path.parent)
 
 
 def secret(data: Path, name: str, *, create: bool) -> str:

@@ -19,12 +19,13 @@ import asyncpg
 from fallow.adapters.engines.backups import BASE, BASE_WAL, MANIFEST, UNPACKED, Backups, Copy
 from fallow.adapters.engines.binaries import find_postgres, usable_base
 from fallow.adapters.engines.cluster import DATABASE, SUPERUSER
-from fallow.adapters.engines.folders import give_to, private_folder, sync_folder
+from fallow.adapters.engines.folders import give_to, private_folder
 from fallow.adapters.engines.leftovers import clear_leftovers
 from fallow.adapters.engines.postgres import EmbeddedPostgres
 from fallow.adapters.engines.process import Program, run
 from fallow.adapters.engines.users import EngineUser, choose_user
 from fallow.domain.errors import Conflict, Unavailable
+from fallow.ports.files import sync
 
 _PATIENCE_S: Final = 6.0
 _VERIFY_S: Final = 6 * 3600.0
@@ -68,7 +69,7 @@ async def restore(
         except BaseException:
             await asyncio.to_thread(_put_back, folder, before)
             raise
-    sync_folder(data)
+    sync(data)
     return Restored(until, before)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fallow.domain.errors import InvalidInput
+from fallow.ports.files import sync
 
 GUARDED_BYTES = 8
 HEAD_BYTES = GUARDED_BYTES + 32
@@ -24,7 +25,7 @@ class BlockLog:
         self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self._end = 0
         if new:
-            _sync_folder(path.parent)
+            sync(path.parent)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -80,11 +81,3 @@ def _guarded(length: int) -> bytes:
 
 def _head(entry: bytes) -> bytes:
     return _guarded(len(entry)) + hashlib.sha256(entry).digest()
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

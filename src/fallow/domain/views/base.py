@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from fallow.domain.errors import FallowError, kind_of
+
 
 class View(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     """Base of what is shown."""
@@ -19,3 +21,8 @@ class ErrorView(View, frozen=True, kw_only=True):
     message: str
     hint: str = ""
     details: dict[str, Any] = {}
+
+
+def error_view(error: FallowError) -> ErrorView:
+    """Return what is told of an error."""
+    return ErrorView(kind=kind_of(error).__name__, code=error.code, message=error.message, hint=error.hint)

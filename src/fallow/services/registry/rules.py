@@ -9,10 +9,10 @@ from typing import Final
 
 from fallow.domain import calls
 from fallow.domain.decoding import UNREADABLE
-from fallow.domain.errors import Conflict, FallowError, NotFound, Unavailable, kind_of
+from fallow.domain.errors import Conflict, FallowError, NotFound, Unavailable
 from fallow.domain.identity import address, address_text, node_id
 from fallow.domain.idle_rules import LOG_SHOWN, QUESTIONS_AT_ONCE, QUESTIONS_PER_S, RulesAsked, RulesStanding
-from fallow.domain.views.base import ErrorView
+from fallow.domain.views.base import error_view
 from fallow.domain.views.rules import OwnRulesView, RulesEventView
 from fallow.ports.bus import Bus
 from fallow.ports.clock import Clock
@@ -148,8 +148,4 @@ class Rules:
             )
             for row in rows
         ]
-        return OwnRulesView(standing=standing, trouble=None if trouble is None else _view_of(trouble), log=log)
-
-
-def _view_of(error: FallowError) -> ErrorView:
-    return ErrorView(kind=kind_of(error).__name__, code=error.code, message=error.message, hint=error.hint)
+        return OwnRulesView(standing=standing, trouble=None if trouble is None else error_view(trouble), log=log)

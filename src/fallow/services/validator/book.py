@@ -6,7 +6,6 @@ validator that is killed, restored or started twice does not equivocate by accid
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from fallow.domain.epochs.quorum import Domain, Vote
 from fallow.domain.epochs.reading import Place
 from fallow.domain.epochs.statement import Statement
 from fallow.domain.errors import Conflict, InvalidInput
+from fallow.ports.files import write_durably
 
 JUDGED, DOMAIN, VOTES, REFUSED, PARTS = "judged", "domain", "votes", "refused", "parts"
 
@@ -66,8 +66,8 @@ class Book:
         """Remember an epoch as judged right."""
         places = [[node, *place] for node, place in sorted(before.places.items())]
         epoch = before.statement.epoch
-        _write(self._state(epoch), before.state)
-        _write(self._folder / JUDGED, encode([before.sealed, places]))
+        write_durably(self._state(epoch), before.state)
+        write_durably(self._folder / JUDGED, encode([before.sealed, places]))
         self._state(epoch - 1).unlink(missing_ok=True)
         (self._folder / REFUSED / str(epoch)).unlink(missing_ok=True)
 
@@ -79,7 +79,7 @@ class Book:
         """
         pinned = _read(self._folder / DOMAIN)
         if pinned is None:
-            _write(self._folder / DOMAIN, encode([domain.chain_id, domain.contract]))
+            write_durably(self._folder / DOMAIN, encode([domain.chain_id, domain.contract]))
         elif Domain(*decode(pinned)) != domain:
             raise Conflict(
                 "validator.other_contract",
@@ -97,7 +97,7 @@ class Book:
         path = self._folder / VOTES / f"{vote.epoch}.{vote.revision}"
         kept = _read(path)
         if kept is None:
-            _write(path, vote.encode())
+            write_durably(path, vote.encode())
             return vote
         earlier = Vote.decode(kept)
         if (earlier.domain, earlier.about) != (vote.domain, vote.about):
@@ -111,7 +111,7 @@ class Book:
 
     def votes(self) -> Iterator[Vote]:
         """All that was signed, in the order of epochs."""
-        for path in sorted((self._folder / VOTES).iterdir(), key=lambda each: tuple(map(int, each.name.split(".")))):
+        for path in sorted(_kept(self._folder / VOTES), key=lambda each: tuple(map(int, each.name.split(".")))):
             yield Vote.decode(path.read_bytes())
 
     def refuse(self, refusal: Refusal) -> bool:
@@ -120,12 +120,12 @@ class Book:
         data = msgspec.json.encode(refusal)
         if _read(path) == data:
             return False
-        _write(path, data)
+        write_durably(path, data)
         return True
 
     def refusals(self) -> list[Refusal]:
         """What is refused now."""
-        paths = sorted((self._folder / REFUSED).iterdir(), key=lambda each: int(each.name))
+        paths = sorted(_kept(self._folder / REFUSED), key=lambda each: int(each.name))
         return [msgspec.json.decode(path.read_bytes(), type=Refusal) for path in paths]
 
     def part(self, number: int) -> Part | None:
@@ -135,7 +135,7 @@ class Book:
 
     def keep_part(self, number: int, part: Part) -> None:
         """Keep a part before it is pledged, and what was seen when it was shown."""
-        _write(self._folder / PARTS / str(number), msgspec.msgpack.encode(part))
+        write_durably(self._folder / PARTS / str(number), msgspec.msgpack.encode(part))
 
     def _state(self, epoch: int) -> Path:
         return self._folder / f"state.{epoch}"
@@ -147,22 +147,12 @@ def _place(boot: object, seq: object) -> Place:
     return boot, seq
 
 
+def _kept(folder: Path) -> Iterator[Path]:
+    """The files of a folder, without what a process left that was killed while it wrote."""
+    return folder.glob("[!.]*")
+
+
 def _read(path: Path) -> bytes | None:
     with suppress(FileNotFoundError):
         return path.read_bytes()
     return None
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Durably, as a whole or not at all."""
-    new = path.with_name(f".{path.name}.new")
-    with new.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    handle = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -27,13 +27,13 @@ def write_durably(path: Path, data: bytes, *, exclusive: bool = False) -> None:
             draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames and new names in `folder` durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(fd)
+        os.fsync(handle)
     finally:
-        os.close(fd)
+        os.close(handle)
