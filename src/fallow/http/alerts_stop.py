@@ -51,7 +51,10 @@ NOTHING: Final[dict[str, Words]] = {
 }
 BUTTON: Final = "Stop · 停止する"
 
-STYLE: Final = "body{max-width:36rem;margin:3rem auto;padding:0 1rem;font:1rem/1.6 system-ui}button{font:inherit}"
+STYLE: Final = (
+    "body{max-width:36rem;margin:3rem auto;padding:0 1rem;font:1rem/1.6 system-ui;overflow-wrap:anywhere}"
+    "button{font:inherit}"
+)
 _STYLE_HASH: Final = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 POLICY: Final = (
     f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
