@@ -302,11 +302,13 @@ def test_what_is_chosen_by_a_code_has_words_in_both_languages() -> None:
 
 
 def test_one_thing_has_one_name_in_japanese() -> None:
-    others = ["買い手", "ブラウザー", "パラメーター", "ステートメント"]
+    others = ["買い手", "機械", "持ち主", "ブラウザー", "パラメーター", "ステートメント"]
     others += ["終了したエポック", "閉じたエポック", "閉鎖", "締め切"]
     others += ["販売中"]  # of what is sold it says that it still waits for a buyer
-    texts = [file.read_text("utf-8") for file in sorted((ROOT / "web/src/words").glob("*ja.ts"))]
-    assert len(texts) > 5
+    files = [*sorted((ROOT / "web/src/words").glob("*ja.ts")), ROOT / "README.ja.md"]
+    files += [ROOT / "src/fallow" / mails for mails in ("ports/alert_text.py", "services/alerts/messages.py")]
+    texts = [file.read_text("utf-8") for file in files]
+    assert len(texts) > 8
     assert [word for text in texts for word in others if word in text] == []
 
 
