@@ -50,7 +50,7 @@ async def http(network: FakeNetwork) -> AsyncIterator[httpx2.AsyncClient]:
         "/sector",
         f"/accounts/0x{'ab' * 20}",
         "/epochs/7",
-        "/epochs/7?from=mail",
+        "/epochs/7/?from=mail",
         f"/jobs/{'ab' * 16}",
         "/jobs/new",
         "/operate/what-if",
