@@ -440,7 +440,7 @@ async def test_a_budget_that_is_lowered_takes_nothing_back(world: World) -> None
     shown = await world.budget(0)
     assert (shown.budget_microusd, shown.reserved_microusd) == (0, LIMIT)
     assert (await world.report(name, LIMIT)).state == "active"
-    with pytest.raises(InsufficientFunds, match="for 1970-01, 0 micro-US-dollars, leaves 0"):
+    with pytest.raises(InsufficientFunds, match="for 1970-01, 0 USD, leaves 0 USD"):
         await world.open(2)
     world.clock.advance(WINDOW_MS)
     assert await _rolled(world.service, 2) == 0

@@ -583,6 +583,7 @@ async def test_no_cell_of_a_table_is_a_formula_in_a_spreadsheet(running: Chromiu
     async with tab(running, signed.url, others=(f"blob:{signed.url}",)) as page:
         await page.goto("/bills")
         await enter(page, BUYER_KEY)
+        await expect(page.get_by_text("Jobs that were ordered on these days, with all that they cost")).to_be_visible()
         async with page.expect_download() as download:
             await page.get_by_role("button", name="Jobs as CSV").click()
         (_, row) = csv.reader((await read(await download.value)).splitlines())

@@ -399,12 +399,19 @@ async def test_whoever_is_banned_is_found_behind_the_first_page_and_an_action_se
 async def test_since_when_a_rule_holds_is_said_only_where_it_is_known(
     running: Chromium, url: str, changed: tuple[int, ...], since: str
 ) -> None:
-    """An epoch without a version is damaged."""
+    """An epoch without a version is damaged. What a rule says is in units that people know, beside what is pinned."""
+    rules = {
+        "cap_ppm": "500000",
+        "guard": {"age_max_ms": "600000"},
+        "price": "250000",
+        "token": "c0" * 20,
+        "unsold": {"storage": "100000"},
+    }
     epochs = [
         EpochView(
             epoch=9 - at, from_ms=0, until_ms=1, statement="aa", manifest="aa", previous="aa", root="", batches=0,
             records=0, files=[], damaged="" if version else "torn",
-            policies=[PolicyView(name="rewards", version=version, digest=f"{version:064x}", parameters={})]
+            policies=[PolicyView(name="rewards", version=version, digest=f"{version:064x}", parameters=rules)]
             if version else [],
         )
         for at, version in enumerate(changed)
@@ -417,6 +424,15 @@ async def test_since_when_a_rule_holds_is_said_only_where_it_is_known(
         row = page.get_by_role("region", name="Policies").get_by_role("row", name="rewards")
         await expect(row.get_by_role("link")).to_have_text(since)
         await expect(row.get_by_text("was version")).to_have_count(1 if changed[1] != 2 else 0)
+        await expect(row.locator(".parameters div")).to_have_text(
+            [
+                "cap_ppm 50% (500000)",
+                "guard.age_max_ms 10 minutes (600000)",
+                "price 0.25 USD (250000)",
+                f"token 0x{'c0' * 20}",
+                "unsold.storage 10% (100000)",
+            ]
+        )
         what = page.get_by_role("region", name="What changed").get_by_role(
             "row", name="version 1 (00000000) 2 (00000000)"
         )

@@ -19,6 +19,7 @@ from fallow.agent.owner import Owner
 from fallow.agent.policy_file import IdlePolicy, save_policy
 from fallow.agent.rules import Rules
 from fallow.bootstrap.http_server import serving
+from fallow.domain.epochs.by_vertical import NETWORKS, VerticalSums
 from fallow.domain.epochs.lines import Kept, Line, Money, write_lines
 from fallow.domain.epochs.manifest import path_of
 from fallow.domain.facts import LeaseSettled, Moved
@@ -326,6 +327,25 @@ async def test_the_calculator_begins_with_what_is_asked_and_sold_here(running: C
         await expect(sums.first).to_have_text("14.60 USD")
         await page.get_by_label("Cores").fill("")
         await expect(sums).to_have_text(["—"] * 4)
+
+
+async def test_the_calculator_goes_by_what_the_month_sold_or_says_that_nothing_was(
+    running: Chromium, signed: Signed
+) -> None:
+    network = signed.network
+    network.market = msgspec.structs.replace(network.market, sold=AmountView())
+    async with tab(running, signed.url) as page:
+        await page.goto("/provider")
+        await enter(page, PROVIDER_KEY)
+        sold = page.get_by_label("Sold (% of the time)")
+        await expect(page.get_by_text("Nothing was sold here lately: 20% is an example")).to_be_visible()
+        await expect(sold).to_have_value("20")
+        a_tenth_of_a_day = VerticalSums(vertical="compute", nodes=1, charged_core_s=4 * 8_640)
+        network.archive.put(path_of(EPOCH, NETWORKS), msgspec.json.encode([a_tenth_of_a_day]))
+        network.clock.advance(60_000)
+        await page.reload()
+        await expect(page.get_by_text("Closed epochs (30 days) sold 10% of the core hours")).to_be_visible()
+        await expect(sold).to_have_value("10")
 
 
 async def test_half_of_the_machines_ask_the_price_that_the_calculator_says(running: Chromium, signed: Signed) -> None:

@@ -207,6 +207,7 @@ class FakeNetwork:
         self.payees: dict[str, str] = {}
         self.lent_alerts: list[Alert] = []
         self.channels: dict[tuple[str, str], ChannelView] = {}
+        self.stopped: list[str] = []
         gateway = Gateway(
             bus=hub.connect(),
             blobs=self.blobs,
@@ -277,7 +278,7 @@ class FakeNetwork:
                 calls.base.AccountRef,
                 lambda ask: _soon(self.lent_alerts if ask.account == PROVIDER else []),
             ),
-            calls.alerts.STOP_ALERTS: (calls.alerts.StopAlerts, lambda _: _soon({})),
+            calls.alerts.STOP_ALERTS: (calls.alerts.StopAlerts, self.stop_alerts),
             calls.jobs.QUOTE: (calls.jobs.Enquire, lambda _: _soon(quote_view())),
             calls.jobs.SUBMIT: (calls.jobs.Submit, self.submit),
             calls.jobs.JOB: (calls.jobs.JobRef, self.job),
@@ -356,6 +357,12 @@ class FakeNetwork:
         view = ChannelView(kind=ask.kind, address=ask.to.address, language=ask.to.language, confirmed=False, waiting=1)
         self.channels[ask.account, ask.kind] = view
         return msgspec.structs.replace(view, secret="fw_once") if ask.kind == "webhook" else view  # noqa: S106
+
+    async def stop_alerts(self, ask: calls.alerts.StopAlerts) -> Empty:
+        if ask.token in self.stopped:
+            raise NotFound("alerts.token", "There is nothing to end with this link.")
+        self.stopped.append(ask.token)
+        return {}
 
     async def confirm_channel(self, ask: calls.alerts.ConfirmChannel) -> ChannelView:
         if (ask.account, ask.kind) not in self.channels:

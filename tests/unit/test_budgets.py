@@ -147,5 +147,5 @@ async def test_an_order_that_the_budget_does_not_cover_is_refused_with_what_to_d
         with pytest.raises(InsufficientFunds) as caught:
             await funds.check(account, 401)
     assert caught.value.code == "account.budget"
-    assert "for 1970-01, 400 micro-US-dollars, leaves 400; 401 would be reserved" in caught.value.message
+    assert "for 1970-01, 0.0004 USD, leaves 0.0004 USD; 0.000401 USD would be reserved" in caught.value.message
     assert "fallow account budget" in caught.value.hint

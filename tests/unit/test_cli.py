@@ -327,7 +327,7 @@ def test_who_is_told_to_end_ends_as_if_interrupted(monkeypatch: pytest.MonkeyPat
     assert ended.value.code == main.INTERRUPTED_EXIT
 
 
-@pytest.mark.parametrize("command", ["balance --json", "storage profiles"])
+@pytest.mark.parametrize("command", ["balance --json", "storage profiles", "--help", "job --help"])
 def test_output_that_nobody_reads_ends_a_command_without_a_word(command: str, tmp_path: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -368,3 +368,21 @@ def test_every_role_is_named_where_it_is_asked_for(capfd: pytest.CaptureFixture[
     assert main.run(["serve", "--help"]) == 0
     said = capfd.readouterr().out
     assert [role for role in ("core", "gateway", "chain", *CORE) if role not in said] == []
+
+
+@pytest.mark.parametrize("line", ["job ls --nope", "job lz", "job ls --limit x", "job cancel"])
+def test_a_line_that_says_no_command_is_told_to_programs_as_every_other_error(
+    line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run([*line.split(), "--json"]) == main.USAGE_EXIT
+    said = capsys.readouterr()
+    told = json.loads(said.out)
+    assert (told["kind"], told["code"], said.err) == ("InvalidInput", "cli.usage", "")
+    assert told["hint"].startswith("fallow ")
+    assert told["hint"].endswith(" --help")
+
+
+@pytest.mark.parametrize(("command", "jobs"), [("run", True), ("agent", False)])
+def test_only_buyers_are_sent_to_their_jobs_when_a_disk_is_full(command: str, jobs: bool) -> None:
+    failed = OSError(errno.ENOSPC, "No space left on device")
+    assert ("fallow job ls" in main._system_error(failed, [command, "x"]).hint) is jobs

@@ -20,7 +20,7 @@ from fallow.domain.calls.actions import What
 from fallow.domain.errors import KINDS
 from fallow.domain.field_map import Tally
 from fallow.domain.places import RESOLUTION_MAX, near, parent, read_cell
-from fallow.http.console import FOLDER, MEDIA_TYPES, PAGE, built, policy
+from fallow.http.console import FOLDER, MEDIA_TYPES, NAMED_PAGES, PAGE, built, policy
 from fallow.services.market.field_map import draw
 from fallow.services.market.totals import Count
 from tests.market_invariants import DAY_MS
@@ -50,7 +50,10 @@ async def http(network: FakeNetwork) -> AsyncIterator[httpx2.AsyncClient]:
         "/sector",
         f"/accounts/0x{'ab' * 20}",
         "/epochs/7",
-        "/epochs/7?from=mail",
+        "/epochs/7/?from=mail",
+        f"/jobs/{'ab' * 16}",
+        "/jobs/new",
+        "/operate/what-if",
     ],
 )
 async def test_every_page_is_the_one_program_under_a_strict_policy(http: httpx2.AsyncClient, path: str) -> None:
@@ -110,7 +113,20 @@ async def test_who_types_an_address_that_leads_nowhere_is_shown_the_console_as_w
         assert (answer.status_code, answer.json()["code"]) == (404, "http.not_found")
 
 
-@pytest.mark.parametrize("path", ["/v1/nowhere", "/v1", "/schema/a/b", "/install/a/b", "/assets/a/b"])
+@pytest.mark.parametrize(
+    "path",
+    ["/nodes/abc", f"/nodes/{'AB' * 32}", "/accounts/xyz", "/epochs/x", "/epochs/1e3", "/jobs/7/", "/operate/x"],
+)
+async def test_what_no_node_account_epoch_or_job_can_be_called_is_not_there(
+    http: httpx2.AsyncClient, path: str
+) -> None:
+    shown = await http.get(path, headers={"Accept": "text/html"})
+    assert (shown.status_code, shown.content) == (404, (FOLDER / PAGE).read_bytes())
+    told = await http.get(path)
+    assert (told.status_code, told.json()["code"]) == (404, "http.not_found")
+
+
+@pytest.mark.parametrize("path", ["/v1/nowhere", "/v1", "/schema/x", "/schema/a/b", "/install/a/b", "/assets/a/b"])
 async def test_below_the_addresses_of_programs_nobody_is_shown_a_page(http: httpx2.AsyncClient, path: str) -> None:
     answer = await http.get(path, headers={"Accept": "text/html"})
     assert (answer.status_code, answer.json()["code"]) == (404, "http.not_found")
@@ -286,11 +302,13 @@ def test_what_is_chosen_by_a_code_has_words_in_both_languages() -> None:
 
 
 def test_one_thing_has_one_name_in_japanese() -> None:
-    others = ["買い手", "ブラウザー", "パラメーター", "ステートメント"]
+    others = ["買い手", "機械", "持ち主", "ブラウザー", "パラメーター", "ステートメント"]
     others += ["終了したエポック", "閉じたエポック", "閉鎖", "締め切"]
     others += ["販売中"]  # of what is sold it says that it still waits for a buyer
-    texts = [file.read_text("utf-8") for file in sorted((ROOT / "web/src/words").glob("*ja.ts"))]
-    assert len(texts) > 5
+    files = [*sorted((ROOT / "web/src/words").glob("*ja.ts")), ROOT / "README.ja.md"]
+    files += [ROOT / "src/fallow" / mails for mails in ("ports/alert_text.py", "services/alerts/messages.py")]
+    texts = [file.read_text("utf-8") for file in files]
+    assert len(texts) > 8
     assert [word for text in texts for word in others if word in text] == []
 
 
@@ -375,3 +393,14 @@ def _told(code: ast.expr, names: dict[str, str]) -> set[str]:
         case ast.JoinedStr(values=[ast.FormattedValue(), ast.Constant(value=str(text))]):
             return {what.removeprefix("un") + text for what in get_args(What)}
     return set()
+
+
+def test_the_server_and_the_program_mean_the_same_names_of_pages() -> None:
+    program = (ROOT / "web/src/App.svelte").read_text("utf-8")
+    for name in ("[0-9a-f]{64}", "0x[0-9a-fA-F]{40}", "[0-9a-f]{32}"):
+        assert f"/^{name}$/" in program
+        assert any(name in each for each in NAMED_PAGES.values())
+    assert r"/^\d{1,15}$/" in program
+    operate = (ROOT / "web/src/pages/operate/Operate.svelte").read_text("utf-8")
+    pages = re.findall(r'page === "(.+?)"', operate)
+    assert "|".join(pages) == NAMED_PAGES["/operate"]

@@ -146,7 +146,7 @@ def test_a_jump_stops_it(median: int, holds: bool) -> None:
         return
     with pytest.raises(Unavailable) as refused:
         GUARD.price(given, 1_000_000, 100)
-    assert refused.value.code == "oracle.jump"
+    assert (refused.value.code, "from 0.0001 USD to" in refused.value.message) == ("oracle.jump", True)
 
 
 def test_burning_for_credits_gives_no_more_than_it_is_worth() -> None:

@@ -133,6 +133,7 @@ SIGNED: Final = {
     "POST /v1/payouts",
     "POST /v1/owners-keys",
     "POST /v1/alerts/stop/{token}",
+    "POST /v1/alerts/stop/{token}/page",
 }
 """What changes something and needs no key: it goes by what stands in the request itself."""
 

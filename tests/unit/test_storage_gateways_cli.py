@@ -64,6 +64,16 @@ def test_where_nobody_can_have_a_stake_no_word_is_signed(
 
 
 @pytest.mark.usefixtures("client")
+def test_for_what_is_no_gateway_of_the_network_no_word_is_signed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    draw_key(tmp_path / "key")
+    assert main.run(["storage", "vouch", "ab" * 32, "--key", str(tmp_path / "key")]) == 1
+    said = capsys.readouterr()
+    assert (said.out, "[gateway.unknown]" in said.err) == ("", True)
+
+
+@pytest.mark.usefixtures("client")
 def test_a_word_that_was_signed_here_is_taken_for_this_gateway(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -74,6 +84,7 @@ def test_a_word_that_was_signed_here_is_taken_for_this_gateway(
     vouched = read_vouch(said.out.strip(), NET, KEY)
     assert (vouched.owner, vouched.until_ms - vouched.from_ms) == (owner, 2 * 86_400_000)
     assert f"with {address_text(owner)} stands for this gateway" in said.err
+    assert f"The gateway {KEY.hex()} of storage on the network {NET}\n" in said.err
     assert main.run([*asked, "--json"]) == 0
     assert read_vouch(json.loads(capsys.readouterr().out)["word"], NET, KEY).owner == owner
     assert main.run(["storage", "vouch", "KEY", "--key", str(tmp_path / "key")]) != 0

@@ -11,12 +11,16 @@ from typing import NamedTuple
 
 from cyclopts import App, CycloptsError
 
+from fallow.cli.reader import Reader
 from fallow.domain import errors
 
 USAGE_EXIT = 2
 INTERRUPTED_EXIT = 130
 UNREAD_EXIT = 141
 """As shells say it of a program whose output nobody reads any more."""
+
+JOBS = {"run", "map", "job"}
+"""Commands after which there may be a job that goes on, and is paid for."""
 
 
 class Entry(NamedTuple):
@@ -83,6 +87,7 @@ def build() -> App:
         result_action="return_value",
         help_format="plaintext",
         suppress_keyboard_interrupt=False,
+        console=Reader(),
     )
     for entry in COMMANDS:
         if find_spec(entry.target.partition(":")[0]) is not None:
@@ -95,9 +100,9 @@ def run(tokens: Sequence[str]) -> int:
     try:
         app = build()
         _say_all(app, tokens)
-        code = app(list(tokens), exit_on_error=False, print_error=True)
-    except CycloptsError:
-        return USAGE_EXIT
+        code = app(list(tokens), exit_on_error=False, print_error=not _as_json(tokens))
+    except CycloptsError as error:
+        return _fail(_misused(error), tokens) if _as_json(tokens) else USAGE_EXIT
     except errors.FallowError as error:
         return _fail(error, tokens)
     except ModuleNotFoundError as error:
@@ -107,14 +112,16 @@ def run(tokens: Sequence[str]) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        return _fail(_system_error(error), tokens)
+        return _fail(_system_error(error, tokens), tokens)
     except KeyboardInterrupt:
         return INTERRUPTED_EXIT
     return code if isinstance(code, int) else 0
 
 
 def _say_all(app: App, tokens: Sequence[str]) -> None:
-    """Let the command that is typed say all that its function does: a line of it stands for it in lists alone."""
+    """Let the command whose page is asked for say all that its function does: a line of it is for lists alone."""
+    if not {"--help", "-h"} & {*tokens}:
+        return
     for command in app.parse_commands(list(tokens))[1]:
         if command.default_command is not None and all(name.startswith("-") for name in command):
             command.help = command.default_command.__doc__
@@ -133,7 +140,7 @@ def main() -> None:
         code = UNREAD_EXIT
     except OSError as error:  # nothing can be written, not even why
         _read_no_more()
-        code = _fail(_system_error(error), ())
+        code = _fail(_system_error(error, sys.argv[1:]), ())
     sys.exit(code)
 
 
@@ -145,19 +152,30 @@ def _read_no_more() -> None:
 def _fail(error: errors.FallowError, tokens: Sequence[str]) -> int:
     from fallow.cli.show import show_error  # noqa: PLC0415 - only when something went wrong
 
-    ours = list(tokens)[: list(tokens).index("--")] if "--" in tokens else tokens
-    show_error(error, as_json="--json" in ours)
+    show_error(error, as_json=_as_json(tokens))
     return USAGE_EXIT if isinstance(error, errors.InvalidInput) else 1
 
 
-def _system_error(error: OSError) -> errors.FallowError:
+def _as_json(tokens: Sequence[str]) -> bool:
+    """Whether a program reads the answer; what is behind `--` is for another one."""
+    ours = list(tokens)[: list(tokens).index("--")] if "--" in tokens else tokens
+    return "--json" in ours
+
+
+def _misused(error: CycloptsError) -> errors.FallowError:
+    """A line that says no command, for programs: people are told by a box."""
+    return errors.InvalidInput("cli.usage", str(error), " ".join(("fallow", *(error.command_chain or ()), "--help")))
+
+
+def _system_error(error: OSError, tokens: Sequence[str]) -> errors.FallowError:
     """A path that makes no sense was typed; a disk that is full may come when all is paid: never as exit code 2."""
     what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     if isinstance(
         error, FileNotFoundError | FileExistsError | PermissionError | NotADirectoryError | IsADirectoryError
     ):
         return errors.InvalidInput("cli.file", f"{what}.", "Check the path.")
-    return errors.Unavailable("cli.system", f"This machine failed at it: {what}.", "Jobs and results: fallow job ls")
+    hint = "Jobs and results: fallow job ls" if {*tokens[:1]} & JOBS else ""
+    return errors.Unavailable("cli.system", f"This machine failed at it: {what}.", hint)
 
 
 def _not_installed(module: str) -> errors.FallowError:

@@ -15,6 +15,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from fallow.cli.reader import Reader
 from fallow.cli.units import usd, used
 from fallow.domain.errors import KINDS, FallowError
 from fallow.domain.views.base import ErrorView
@@ -38,14 +39,6 @@ WHOLE = 0.9
 """Of the width that a table's longest words take: with less than that it is none any more."""
 
 STYLES = {"done": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
-
-
-class Reader(Console):
-    """Who reads results. One that reads no more ends the command as `main` says, not as rich does."""
-
-    def on_broken_pipe(self) -> None:
-        """Say it as what is printed without rich does."""
-        raise BrokenPipeError
 
 
 def out() -> Console:

@@ -15,6 +15,7 @@ from fallow.cli.units import seconds, tokens, when
 from fallow.domain.errors import InvalidInput, NotFound
 from fallow.domain.gateway_facts import GatewayVouched
 from fallow.domain.identity import address_text
+from fallow.sdk.sync import Client
 from fallow.verticals.storage.core.hosted import GatewayView, GetGateways
 from fallow.verticals.storage.core.tariff import VERTICAL
 
@@ -29,10 +30,7 @@ def gateways(*, json: Json = False) -> None:
     For an order beyond its limit a part of that stake is taken.
     """
     with profiles.connect() as client:
-        answer = client.ask_vertical(
-            VERTICAL, GetGateways.name, msgspec.msgpack.encode(GetGateways(account="")), again=True
-        )
-    found = msgspec.msgpack.decode(answer, type=list[GatewayView])
+        found = _listed(client)
     if json:
         show_json([{**msgspec.structs.asdict(one), "key": one.key.hex()} for one in found])
         return
@@ -57,9 +55,10 @@ def vouch(
     key: KeyFile = None,
     json: Json = False,
 ) -> None:
-    """Sign that your stake stands for a gateway, by its key (`fallow storage gateways`).
+    """Sign that your stake stands for a gateway, by its key (`fallow storage gateways`), and show what was signed.
 
-    You then answer for whoever runs it: 5 % of your pool are taken for an order beyond its limit.
+    You then answer for whoever runs it: 5 % of your pool are taken for an order beyond its limit. Only a gateway that
+    the network lists can be meant.
     """
     from fallow.bootstrap.account_key import account_signer, signed_text  # noqa: PLC0415 - not installed with every part
     from fallow.domain.vouching import vouch_text  # noqa: PLC0415 - the same
@@ -70,19 +69,30 @@ def vouch(
     owner, now = account_signer(path).address, int(datetime.now(UTC).timestamp() * MS)
     with profiles.connect() as client:
         network = client.network()
-    if network.contracts is None:
-        hint = "Networks of the preset public have one."
-        raise NotFound("wallet.no_chain", f"{network.net} has no chain, and so nobody has a stake there.", hint)
-    signature = signed_text(path, vouch_text(network.net, VERTICAL, of, owner, now, now + ms))
+        if network.contracts is None:
+            hint = "Networks of the preset public have one."
+            raise NotFound("wallet.no_chain", f"{network.net} has no chain, and so nobody has a stake there.", hint)
+        if of not in {one.key for one in _listed(client)}:
+            raise NotFound("gateway.unknown", f"{network.net} has no gateway with this key.", "fallow storage gateways")
+    text = vouch_text(network.net, VERTICAL, of, owner, now, now + ms)
+    signature = signed_text(path, text)
     word = GatewayVouched(
         vertical=VERTICAL, key=of, owner=owner, from_ms=now, until_ms=now + ms, signature=signature
     ).written()
     if json:
         show_json({"word": word, "owner": address_text(owner), "until_ms": now + ms})
         return
+    tell(text)
     say(word)
     tell(f"Until {when(now + ms)} (UTC) what is at stake with {address_text(owner)} stands for this gateway, once its")
     tell('operator has this word in his settings: gateway_words = "…". It cannot be taken back before.')
+
+
+def _listed(client: Client) -> list[GatewayView]:
+    """What the network says of its gateways."""
+    asked = msgspec.msgpack.encode(GetGateways(account=""))
+    answer = client.ask_vertical(VERTICAL, GetGateways.name, asked, again=True)
+    return msgspec.msgpack.decode(answer, type=list[GatewayView])
 
 
 def _key(text: str) -> bytes:

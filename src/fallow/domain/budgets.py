@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from fallow.domain.errors import InsufficientFunds
+from fallow.domain.money import dollars
 
 ACCOUNT_BUDGET = "account.budget"
 """Why something does not begin, or go on: the account's budget of the month does not cover it."""
@@ -85,7 +86,7 @@ def refusal(budget: Budget, amount_microusd: int, reserved_microusd: int) -> Ins
     left = max(0, budget.left(reserved_microusd) or 0)
     return InsufficientFunds(
         ACCOUNT_BUDGET,
-        f"The account's budget for {month_name(budget.month)}, {budget.limit_microusd} micro-US-dollars, leaves {left};"
-        f" {amount_microusd} would be reserved.",
+        f"The account's budget for {month_name(budget.month)}, {dollars(budget.limit_microusd or 0)}, leaves"
+        f" {dollars(left)}; {dollars(amount_microusd)} would be reserved.",
         "Raise it: fallow account budget USD. The next month (UTC) begins with all of it.",
     )

@@ -9,15 +9,14 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from fallow.domain import calls
 from fallow.domain.views.alerts import AlertView, ChannelsView, ChannelView
-from fallow.http.answers import keyed, public
-from fallow.http.auth import anyone, holder
+from fallow.http.answers import keyed
+from fallow.http.auth import holder
 from fallow.http.params import Account, Parts
 from fallow.ports.account_alerts import alerts_of, tellers
 from fallow.ports.alert_text import sentence
 from fallow.ports.rpc import Empty
 
 Kind = Annotated[Literal["email", "webhook"], PathParameter(description="email or webhook.")]
-Token = Annotated[str, PathParameter(pattern="^[0-9a-f]{40}-(email|webhook)-[0-9a-f]{32}$", max_length=81)]
 In = Annotated[Literal["en", "ja"], QueryParameter(description="The language of the sentences.")]
 
 
@@ -65,11 +64,4 @@ async def end_channel(gateway: Parts, payer: Account, kind: Kind) -> None:
     await gateway.ask(calls.alerts.END_CHANNEL, calls.alerts.ChannelRef(account=payer, kind=kind), Empty)
 
 
-@post("/v1/alerts/stop/{token:str}", guards=[anyone], status_code=200, responses=public(404), tags=["account"])
-async def stop(gateway: Parts, token: Token) -> Empty:
-    """End them by what each mail names (RFC 8058): no key needed."""
-    return await gateway.ask(calls.alerts.STOP_ALERTS, calls.alerts.StopAlerts(token=token), Empty)
-
-
-PUBLIC_ROUTES = [stop]
 ROUTES = [alerts, channels, set_channel, confirm, end_channel]

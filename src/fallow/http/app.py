@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from litestar import Litestar, Router
+from typing import Any
+
+from litestar import Litestar, Request, Router
 from litestar.datastructures import MutableScopeHeaders, State
 from litestar.di import Provide
 from litestar.exceptions import NotFoundException
@@ -15,6 +17,7 @@ from fallow.domain.views.network import NetworkView
 from fallow.http import (
     accounts,
     alerts,
+    alerts_stop,
     blobs,
     checks,
     commands,
@@ -91,8 +94,21 @@ def _openapi(network: NetworkView) -> OpenAPIConfig:
         version=network.version,
         components=Components(security_schemes={"apiKey": key, "session": session}),
         render_plugins=[JsonRenderPlugin()],
-        openapi_router=Router(path="/schema", route_handlers=[], guards=[anyone], include_in_schema=False),
+        openapi_router=Router(
+            path="/schema",
+            route_handlers=[],
+            guards=[anyone],
+            include_in_schema=False,
+            before_request=_document_alone,
+        ),
     )
+
+
+async def _document_alone(request: Request[Any, Any, Any]) -> None:
+    """Say as everywhere what is not there: below this address the framework would show a page of its own."""
+    if "path" in request.path_params:
+        raise NotFoundException
+    await refuse_unknown_query(request)
 
 
 async def _harden(message: Message, scope: Scope) -> None:
@@ -119,7 +135,7 @@ ROUTES: list[ControllerRouterHandler] = [
     *prices.PUBLIC_ROUTES,
     *proofs.PUBLIC_ROUTES,
     *providers.PUBLIC_ROUTES,
-    *alerts.PUBLIC_ROUTES,
+    *alerts_stop.ROUTES,
     Router(
         path="/",
         route_handlers=[

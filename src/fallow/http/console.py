@@ -12,7 +12,7 @@ from typing import Annotated, Any, NamedTuple
 
 from litestar import Request, Response, get
 from litestar.exceptions import NotFoundException
-from litestar.params import PathParameter
+from litestar.params import FromPath, PathParameter
 
 import fallow
 from fallow.domain.errors import NotFound
@@ -29,28 +29,32 @@ PAGE = "index.html"
 PAGES = (
     "/",
     "/nodes",
-    "/nodes/{page:str}",
-    "/accounts/{page:str}",
     "/earnings",
     "/map",
     "/sector",
     "/governance",
     "/networks",
-    "/networks/{page:str}",
     "/epochs",
-    "/epochs/{page:str}",
     "/sign-in",
     "/account",
     "/bills",
     "/jobs",
-    "/jobs/{page:str}",
     "/provider",
     "/storage",
-    "/storage/{page:str}",
     "/operate",
-    "/operate/{page:str}",
 )
 """What has an address of its own. One program shows all of them."""
+
+NAMED_PAGES = {
+    "/nodes": "[0-9a-f]{64}",
+    "/accounts": "0x[0-9a-fA-F]{40}",
+    "/networks": ".+",
+    "/epochs": "[0-9]{1,15}",
+    "/jobs": "new|[0-9a-f]{32}",
+    "/storage": ".+",
+    "/operate": "refused|rules|what-if|doors|log",
+}
+"""The same for one of many, and what its name looks like: the program shows of no other that there is such a thing."""
 
 PROGRAMS = ("/v1/", "/schema/", "/install/", "/assets/")
 """Below these only programs ask: what is not there is told to them, whatever they take."""
@@ -118,6 +122,20 @@ async def page(gateway: Parts, request: Request[Any, Any, Any]) -> Response[byte
     return _sent(request, built()[PAGE], _headers(gateway, request))
 
 
+@get(
+    [f"{folder}/{{name:str}}" for folder in NAMED_PAGES],
+    guards=[anyone],
+    include_in_schema=False,
+    before_request=_any_query,
+)
+async def named_page(gateway: Parts, request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
+    """Show the console, where the name is one that something could have."""
+    folder, _, _ = request.scope["path_template"].rpartition("/")
+    if not re.fullmatch(NAMED_PAGES[folder], name):
+        raise NotFoundException
+    return _sent(request, built()[PAGE], _headers(gateway, request))
+
+
 def no_such_page(request: Request[Any, Any, Any], error: NotFoundException) -> Response[Any]:
     """Show the console, which says that there is no such page, to who typed an address; programs are told as ever."""
     typed = request.method == "GET" and "text/html" in request.headers.get("Accept", "")
@@ -164,4 +182,4 @@ def _asset(path: Path) -> Asset:
     return Asset(MEDIA_TYPES[path.suffix], data, gzip.compress(data, mtime=0), hashlib.sha256(data).hexdigest()[:32])
 
 
-ROUTES = [page, asset]
+ROUTES = [page, named_page, asset]

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 
 from fallow.domain.alerts import Alert
+from fallow.domain.money import dollars
 
 Language = Literal["en", "ja"]
 
@@ -51,7 +52,6 @@ SENTENCES: Final[dict[Language, dict[str, str]]] = {
     },
 }
 _CHARACTERS_MAX: Final = 400
-_MICRO: Final = 1_000_000
 
 
 def sentence(alert: Alert, language: Language) -> str:
@@ -82,9 +82,4 @@ def _said(name: str, value: str | int) -> str:
         return plain(value)
     if name.endswith("_at"):
         return time_text(value)
-    return _money(value) if name.endswith("_microusd") else str(value)
-
-
-def _money(microusd: int) -> str:
-    whole, rest = divmod(microusd, _MICRO)
-    return f"{whole}.{rest:06}".rstrip("0").rstrip(".") + " USD"
+    return dollars(value) if name.endswith("_microusd") else str(value)

@@ -1,6 +1,7 @@
 /** What machines that are here ask for a core and hour, and how much of the network is sold. */
-import { ask, type Market, type NodeView } from "./api";
+import { ask, type Market, type NodeView, type Vertical } from "./api";
 import { quartiles, type Quartiles } from "./classes";
+import { done } from "./economics";
 
 const NODES = 1000;
 
@@ -11,6 +12,16 @@ export interface Asked {
   /** Thousandths of cores. */
   sold: number;
   offered: number;
+}
+
+/** The share of the cores which are offered now that closed epochs of the last 30 days sold, and of how long they are; undefined where they sold nothing. */
+export async function soldLately(offered: number): Promise<{ share: number; ms: number; whole: boolean } | undefined> {
+  const all = (await ask<Vertical[]>("/v1/networks")).map(done);
+  const charged = all.reduce((sum, one) => sum + one.charged, 0);
+  const [longest] = all.sort((one, other) => other.ms - one.ms);
+  if (!charged || !offered || !longest?.ms) return undefined;
+  const { ms, whole } = longest;
+  return { share: Math.min(1, (1e6 * charged) / (offered * ms)), ms, whole };
 }
 
 /** Raises Failed. */

@@ -1,10 +1,20 @@
 /** Rules that epochs were closed under, as a reader sees them: since when, what changed, and in which units. */
 import type { EpochView, Policy } from "./api";
-import { dollars, percent, tokens } from "./format";
+import { bytes, dollars, lasting, percentOf, tokens } from "./format";
 
 /** Parameters that are amounts of the token: 32 bytes in hex. */
 const AMOUNTS = new Set(["cap", "base", "first_year", "net_cap"]);
-const SHARE = "_ppm";
+/** How people speak of what the ends of names say. */
+const UNITS: readonly (readonly [end: string, spoken: (value: number) => string])[] = [
+  ["_ms", lasting],
+  ["_s", (value) => lasting(1000 * value)],
+  ["_ppm", percentOf],
+  ["_microusd", dollars],
+  ["_bytes", bytes],
+];
+/** Parameters named by verticals, and prices, have no such end. */
+const SHARES = "unsold.";
+const PRICE = "price";
 
 export type Parameter = readonly [name: string, value: string];
 
@@ -76,13 +86,22 @@ function flat(prefix: string, table: Record<string, unknown>): Parameter[] {
   );
 }
 
-/** A parameter in the units that people think in. */
+/** A parameter in the units that people think in, one of a list as each of them. */
 export function shown(name: string, value: string): string {
   const last = name.split(".").pop() ?? name;
   if (AMOUNTS.has(last) && /^[0-9a-f]{64}$/.test(value)) return tokens(BigInt(`0x${value}`));
-  if (last.endsWith(SHARE)) return value && value.split(", ").map((one) => percent(Number(one), 1e6, 4)).join(", ");
-  return last === "price" ? dollars(Number(value)) : value;
+  const spoken = name.startsWith(SHARES) ? percentOf : name === PRICE ? dollars : UNITS.find(([end]) => last.endsWith(end))?.[1];
+  return value.split(", ").map((one) => (isAddress(one) ? `0x${one}` : spoken && isNumber(one) ? spoken(Number(one)) : one)).join(", ");
 }
+
+/** The same with the number that is meant beside it, where that is another. */
+export function told(name: string, value: string): string {
+  const text = shown(name, value);
+  return text !== value && value.split(", ").every(isNumber) ? `${text} (${value})` : text;
+}
+
+const isAddress = (value: string): boolean => /^[0-9a-f]{40}$/.test(value);
+const isNumber = (value: string): boolean => /^[0-9]{1,18}$/.test(value);
 
 const named = (epoch: EpochView | undefined, name: string): Policy | undefined =>
   epoch?.policies?.find((one) => one.name === name);

@@ -113,6 +113,7 @@ export const buyerEn = {
   dayWord: "Day (UTC)",
   byDayText: "As the ledger has it: counted when it was settled, which is while a job runs, or after the hour of what is used by the meter.",
   byLabel: "Jobs by label",
+  byLabelText: "Jobs that were ordered on these days, with all that they cost so far: by day, what earlier jobs cost counts too, and what is not settled yet does not.",
   byMeter: "By the meter",
   budgetText: "A job's budget is set when it is ordered. You are told of four fifths of it, of a balance that runs low and of jobs that end:",
   budgetTitle: "Budget of a month",

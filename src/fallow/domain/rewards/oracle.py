@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from fallow.domain.errors import InvalidInput, Unavailable
+from fallow.domain.money import dollars
 from fallow.domain.rewards.split import PPM
 
 TOKEN_UNITS = 10**18
@@ -60,7 +61,7 @@ class Guard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         if before is not None and abs(median - before) * PPM > before * self.jump_max_ppm:
             raise Unavailable(
                 "oracle.jump",
-                f"The price of a token went from {before} to {median} micro-US-dollars: the operator has to look, and "
+                f"The price of a token went from {dollars(before)} to {dollars(median)}: the operator has to look, and "
                 "accepts it by `fallow price accept`.",
             )
         return median

@@ -6,6 +6,7 @@ import asyncio
 
 from fallow.domain.budgets import refusal
 from fallow.domain.errors import FallowError, InsufficientFunds
+from fallow.domain.money import dollars
 from fallow.ports.clock import Clock
 from fallow.ports.database import Database
 from fallow.ports.mishaps import internal
@@ -36,7 +37,7 @@ class Funds:
         if purse.spendable < wanted:
             raise InsufficientFunds(
                 "account.insufficient_funds",
-                f"The account can spend {purse.spendable} micro-US-dollars; one lease reserves {wanted}.",
+                f"The account can spend {dollars(purse.spendable)}; one lease reserves {dollars(wanted)}.",
                 "Add credits, or lower the time limit.",
             )
         if not purse.covers(wanted):

@@ -15,6 +15,7 @@ from fallow.domain.fees import Fees
 from fallow.domain.identity import address
 from fallow.domain.leases import NETWORK_FAILED
 from fallow.domain.ledger import Transfer
+from fallow.domain.money import dollars
 from fallow.domain.subscriptions import (
     DeliveryKey,
     Meter,
@@ -131,7 +132,7 @@ class Subscriptions:
             if parts is None:
                 raise InsufficientFunds(
                     "account.insufficient_funds",
-                    f"The account does not cover {wanted.limit_microusd} micro-US-dollars, which a window reserves.",
+                    f"The account does not cover the {dollars(wanted.limit_microusd)} that a window reserves.",
                     "Add credits, or lower the limit.",
                 )
             if not budget.covers(wanted.limit_microusd, reserved):
