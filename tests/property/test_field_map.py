@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 
 import h3
@@ -20,12 +21,14 @@ places = st.builds(
 cells = st.just("") | st.builds(parent, places, st.integers(0, RESOLUTION_MAX))
 nodes = st.builds(
     lambda owner, is_open, country: Tally(
-        owners={bytes([owner])}, nodes=1, open=int(is_open), cpu_milli=1000 * owner, countries=Counter([country])
+        owners=bytes(20 * [owner]), nodes=1, open=int(is_open), cpu_milli=1000 * owner, countries=Counter([country])
     ),
     st.integers(1, 12), st.booleans(), st.sampled_from(["DE", "JP"]),
 )  # fmt: skip
 fields = st.lists(st.tuples(cells, nodes), max_size=80)
 resolutions = st.integers(0, RESOLUTION_MAX)
+OWNERS = bytes(range(60))
+"""Three."""
 
 
 def told(field: list[tuple[str, Tally]]) -> dict[str, Tally]:
@@ -33,6 +36,10 @@ def told(field: list[tuple[str, Tally]]) -> dict[str, Tally]:
     for cell, node in field:
         counted.setdefault(cell, Tally()).add(node)
     return counted
+
+
+def owners_of(tally: Tally) -> set[bytes]:
+    return {tally.owners[start : start + 20] for start in range(0, len(tally.owners), 20)}
 
 
 def below(cell: str, resolution: int) -> list[str]:
@@ -46,7 +53,7 @@ def is_in(cell: str, of: str) -> bool:
 @given(fields, resolutions)
 def test_each_cell_that_is_shown_has_nodes_of_several_owners(field: list[tuple[str, Tally]], resolution: int) -> None:
     _, seen = Layers(grouped(told(field))).whole(resolution)
-    assert all(len(tally.owners) >= OWNERS_MIN for tally in seen.values())
+    assert all(len(owners_of(tally)) >= OWNERS_MIN for tally in seen.values())
     assert all(resolution_of(cell) <= resolution for cell in seen)
 
 
@@ -97,7 +104,7 @@ def test_around_a_cell_is_what_of_the_finer_map_lies_there(field: list[tuple[str
 
 
 def test_what_is_around_a_cell_can_be_drawn_at_once() -> None:
-    owners = Tally(owners={b"a", b"b", b"c"}, nodes=3)
+    owners = Tally(owners=OWNERS, nodes=3)
     centre = parent(read_cell("52.5,13.4"), RESOLUTION_MAX - FINER)
     finest = [cell for tile in near(centre) for cell in below(tile, RESOLUTION_MAX)]
     placed = {parent(cell, resolution) for cell in finest for resolution in range(RESOLUTION_MAX + 1)}
@@ -106,7 +113,7 @@ def test_what_is_around_a_cell_can_be_drawn_at_once() -> None:
 
 
 def test_so_many_cells_as_a_browser_draws_and_no_more() -> None:
-    owners = Tally(owners={b"a", b"b", b"c"}, nodes=3)
+    owners = Tally(owners=OWNERS, nodes=3)
     spread = [read_cell(f"{north},{east}") for north in range(-80, 80, 2) for east in range(-180, 180, 2)]
     groups = Groups(dict.fromkeys(spread, owners), Tally())
     assert len(groups.placed) > 2 * CELLS_MAX
@@ -114,3 +121,16 @@ def test_so_many_cells_as_a_browser_draws_and_no_more() -> None:
     assert 0 < len(seen) <= CELLS_MAX
     assert 0 < resolution < RESOLUTION_MAX
     assert sum(tally.nodes for tally in seen.values()) == 3 * len(groups.placed)
+
+
+def test_a_map_is_next_to_nothing_to_the_search_for_cycles_and_what_it_is_made_of_is_let_go() -> None:
+    """Of 430,000 nodes the search took a third of a second, again and again, in which nobody was answered."""
+    places = [f"{50 + north / 10},{10 + east / 10}" for north in range(100) for east in range(100)]
+    gc.collect()
+    before = len(gc.get_objects())
+    counted = {read_cell(place): Tally(owners=OWNERS, countries={"DE": 1}) for place in places}
+    groups = grouped(counted)
+    layers = Layers(groups)
+    assert len(gc.get_objects()) - before < len(groups.placed) / 10
+    assert layers.whole(RESOLUTION_MAX)
+    assert counted == {}

@@ -8,6 +8,7 @@ import base64
 import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from copy import deepcopy
 from types import MappingProxyType
 from typing import Any
 
@@ -378,7 +379,7 @@ class FakeNetwork:
         return {}
 
     async def map(self, ask: calls.market.MapRef) -> MapView:
-        return FieldMap(self.told, self.clock.ms).view(ask.resolution, ask.around)
+        return FieldMap(deepcopy(self.told), self.clock.ms).view(ask.resolution, ask.around)
 
     async def check_key(self, ask: calls.keys.CheckKey) -> calls.keys.KeyInfo:
         self.checks += 1

@@ -202,8 +202,8 @@ async def test_the_map_shows_several_owners_together_and_countries_of_the_rest(
     network: FakeNetwork, http: httpx2.AsyncClient
 ) -> None:
     here, lonely = read_cell("52.5,13.4"), read_cell("35.7,139.7")
-    network.told[here] = Tally(owners={b"a", b"b", b"c"}, nodes=4, open=3, busy=1, cpu_milli=8000, sold_milli=2000)
-    network.told[lonely] = Tally(owners={b"d"}, nodes=2, countries=Counter(JP=2))
+    network.told[here] = Tally(owners=bytes(range(60)), nodes=4, open=3, busy=1, cpu_milli=8000, sold_milli=2000)
+    network.told[lonely] = Tally(owners=bytes(20), nodes=2, countries=Counter(JP=2))
     seen = (await http.get("/v1/map?resolution=5")).json()
     assert seen["cells"] == [{"cell": here, "nodes": 4, "open": 3, "busy": 1, "cpu_milli": 8000, "sold_milli": 2000}]
     assert (seen["rest"], seen["countries"], seen["owners_min"]) == (2, {"JP": 2}, 3)
@@ -218,7 +218,7 @@ async def test_around_a_cell_the_map_shows_the_finest_ones_and_nothing_of_elsewh
 ) -> None:
     berlin, sydney = read_cell("52.5,13.4"), read_cell("-33.9,151.2")
     for cell in (berlin, sydney):
-        network.told[cell] = Tally(owners={b"a", b"b", b"c"}, nodes=3)
+        network.told[cell] = Tally(owners=bytes(range(60)), nodes=3)
     beside = (set(near(parent(berlin, 2))) - {parent(berlin, 2)}).pop()
     for around, resolution in ((parent(berlin, 2), 5), (beside, 5), (parent(berlin, 0), 3)):
         seen = (await http.get(f"/v1/map?around={around}")).json()

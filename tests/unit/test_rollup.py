@@ -13,6 +13,7 @@ from fallow.domain.errors import Unavailable
 from fallow.domain.offers import Forgiven, step
 from fallow.domain.rollcall import Call, Member
 from fallow.ports.tasks import background
+from fallow.services.market import totals
 from fallow.services.market.floor import Slot
 from fallow.services.market.rollup import FIRST_S, REST_MAX_MS, RESTS, Rollup
 from tests.market_world import World
@@ -105,6 +106,27 @@ def test_nodes_are_read_page_by_page_in_the_order_of_their_ids_and_each_once(wor
         while page := floor.behind(read[-1] if read else b"", 2):
             read += page
         assert read == sorted(floor.slots)
+
+
+def test_a_walk_meets_each_node_once_though_others_come_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(totals, "LOOKED_AT_ONCE", 2)
+    floor = world.brain.floor
+    (offer, *_) = [slot.offer for slot in floor.slots.values()]
+
+    def come(*names: int) -> None:
+        for name in names:
+            floor.offer(msgspec.structs.replace(offer, node=bytes([name]) * 32), world.now)
+
+    come(1, 2, 3, 4, 5)
+    there, met = list(floor.slots.values()), list[Slot]()
+    for portion in totals.slots_of(world.brain):
+        assert len(portion) <= 2
+        met += portion
+        come(2, 100 + len(met))
+    assert met[: len(there)] == there
+    assert len(met) == len(set(met))
 
 
 def test_roll_calls_look_at_very_many_nodes_as_rarely_and_call_as_often(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+import msgspec
+
+from fallow.domain.identity import ADDRESS_BYTES
 from fallow.domain.places import RESOLUTION_MAX, near, parent, resolution_of
 
 FINER = 3
@@ -20,35 +23,44 @@ That is less than `CELLS_MAX`."""
 OWNERS_MIN = 3
 """Of a group: accounts, which are not persons. Who holds three can be alone in a cell that he chose himself."""
 
+OWNERS_BYTES_MIN = OWNERS_MIN * ADDRESS_BYTES
+
 CELLS_MAX = 3_000
 """That are shown at once; where there were more, the resolution is coarser than asked for."""
 
 
-@dataclass(slots=True)
-class Tally:
+class Tally(msgspec.Struct, gc=False):
     """Nodes counted together: how many `open` take work, how many are `busy` with it, thousandths of cores.
 
-    `owners` are theirs, as far as it takes to tell whether they are enough: of `OWNERS_MIN` or more not all are kept.
-    `countries` is how many say which country they are in.
+    `owners` are their addresses, one behind the other, as far as it takes to tell whether they are enough: of
+    `OWNERS_MIN` or more not all are kept. `countries` is how many say which country they are in.
+
+    Very many are made and forgotten. Python's search for cycles passes them over; sets and lists it would look at.
     """
 
-    owners: set[bytes] = field(default_factory=set)
+    owners: bytes = b""
     nodes: int = 0
     open: int = 0
     busy: int = 0
     cpu_milli: int = 0
     sold_milli: int = 0
-    countries: dict[str, int] = field(default_factory=dict)
+    countries: dict[str, int] = {}
 
     @property
     def may_be_shown(self) -> bool:
         """Whether it has enough owners."""
-        return len(self.owners) >= OWNERS_MIN
+        return len(self.owners) >= OWNERS_BYTES_MIN
+
+    def meet(self, owner: bytes) -> None:
+        """Note whose they are, while it is not enough."""
+        if not self.may_be_shown and owner not in self.owners:
+            self.owners += owner
 
     def add(self, other: Tally) -> None:
         """Count what another counted, too."""
         if not self.may_be_shown:
-            self.owners |= other.owners
+            for start in range(0, len(other.owners), ADDRESS_BYTES):
+                self.meet(other.owners[start : start + ADDRESS_BYTES])
         self.nodes += other.nodes
         self.open += other.open
         self.busy += other.busy
@@ -66,33 +78,35 @@ class Groups:
     rest: Tally
 
 
-def grouped(told: Mapping[str, Tally]) -> Groups:
+def grouped(told: dict[str, Tally]) -> Groups:
     """Merge what is counted by the cell that nodes tell ("" for none) until each group has enough owners.
 
-    What may be shown as it was told is shown as it is: no tally of `told` may be counted on in afterwards.
+    It is taken out of `told`, and forgotten, one by one: to forget very many at once holds up all threads.
     """
-    rest = Tally()
+    rest = told.pop("", Tally())
     levels: list[dict[str, Tally]] = [{} for _ in range(RESOLUTION_MAX + 1)]
-    for cell, tally in told.items():
-        if cell:
-            levels[resolution_of(cell)][cell] = tally
-        else:
-            rest.add(tally)
+    while told:
+        cell, tally = told.popitem()
+        levels[resolution_of(cell)][cell] = tally
     placed: dict[str, Tally] = {}
-    merged: defaultdict[str, Tally] = defaultdict(Tally)
     for resolution in range(RESOLUTION_MAX, -1, -1):
-        level, below, merged = levels[resolution], merged, defaultdict(Tally)
-        for cell, tally in below.items():
-            if cell in level:
-                tally.add(level[cell])
-        for cell, tally in (level | below).items():
+        while levels[resolution]:
+            cell, tally = levels[resolution].popitem()
             if tally.may_be_shown:
+                tally.countries.clear()  # they are told of the rest alone
                 placed[cell] = tally
             elif resolution:
-                merged[parent(cell, resolution - 1)].add(tally)
+                _put(levels[resolution - 1], parent(cell, resolution - 1), tally)
             else:
                 rest.add(tally)
     return Groups(placed, rest)
+
+
+def _put(level: dict[str, Tally], cell: str, tally: Tally) -> None:
+    if cell in level:
+        level[cell].add(tally)
+    else:
+        level[cell] = tally
 
 
 class Layers:

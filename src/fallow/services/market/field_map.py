@@ -22,9 +22,9 @@ ONLINE = HERE | {"paused"}
 
 
 class FieldMap:
-    """All nodes as they were `at` a moment, counted by the cells that may be told of them."""
+    """All nodes as they were `at` a moment, counted by the cells that may be told of them; `told` is empty then."""
 
-    def __init__(self, told: Mapping[str, Tally], at: int) -> None:
+    def __init__(self, told: dict[str, Tally], at: int) -> None:
         groups = grouped(told)
         self._layers = Layers(groups)
         self._rest = groups.rest
@@ -74,8 +74,7 @@ def _count(tally: Tally, brain: Brain, slot: Slot, now: int) -> None:
     if state not in ONLINE:
         return
     made = slot.offer.made
-    if not tally.may_be_shown:
-        tally.owners.add(slot.offer.account)
+    tally.meet(slot.offer.account)
     tally.nodes += 1
     if made.country:
         tally.countries[made.country] = tally.countries.get(made.country, 0) + 1

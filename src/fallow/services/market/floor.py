@@ -132,6 +132,8 @@ class Floor:
 
     def __init__(self) -> None:
         self.slots: dict[bytes, Slot] = {}
+        self.in_turn: list[Slot] = []
+        """The same, as they came: who walks over them stops and goes on where he was. None ever leaves."""
         self._amnesty = Amnesty()
         self._ordered: list[bytes] = []
         self._new: list[bytes] = []
@@ -143,7 +145,8 @@ class Floor:
         if offer.node in self.slots:
             self.slots[offer.node].hear(Offered(offer, now))
         else:
-            self.slots[offer.node] = Slot(offer, now, self._amnesty)
+            slot = self.slots[offer.node] = Slot(offer, now, self._amnesty)
+            self.in_turn.append(slot)
             self._new.append(offer.node)
 
     def behind(self, node: bytes, limit: int) -> list[bytes]:

@@ -6,7 +6,6 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from functools import partial
-from itertools import islice
 
 import msgspec
 
@@ -21,7 +20,9 @@ from fallow.services.market.show import node_state
 
 COUNTED_EVERY_MS = 2_000
 
-LOOKED_AT_ONCE = 1_000
+LOOKED_AT_ONCE = 200
+"""Of very many nodes. Each turn of the loop waits for so many here, as many on the map, and as many at a roll call."""
+
 HERE = frozenset({"busy", "idle"})
 DAYS_SHOWN = 30
 OUTCOMES = (JobState.DONE.value, JobState.FAILED.value, JobState.CANCELLED.value)
@@ -116,9 +117,9 @@ class Count:
 
 def slots_of(brain: Brain) -> Iterator[list[Slot]]:
     """Return the nodes of this moment, so many at once: between two portions others may have their turn."""
-    waiting = iter(list(brain.floor.slots.values()))
-    while portion := list(islice(waiting, LOOKED_AT_ONCE)):
-        yield portion
+    slots = brain.floor.in_turn
+    for start in range(0, len(slots), LOOKED_AT_ONCE):
+        yield slots[start : start + LOOKED_AT_ONCE]
 
 
 def _sum(amounts: Mapping[Resources, int]) -> AmountView:
