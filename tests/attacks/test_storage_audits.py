@@ -74,6 +74,27 @@ async def test_who_deletes_everything_fails_each_audit(network: Audited) -> None
     assert words(await network.found(network.cheat)) == {"failed: storage.no_piece"}
 
 
+async def test_a_piece_that_an_audit_finds_missing_counts_no_more_while_enough_others_are_left(
+    network: Audited,
+) -> None:
+    alias = await network.alias(network.cheat)
+    await network.cheat.rewrite({})
+    await network.audit(1)
+    named = await network.named()
+    (lost,) = [segment for segment, nodes in network.nodes.items() if named[segment] != nodes]
+    assert named[lost] == [0 if one == alias else one for one in network.nodes[lost]]
+    async with network.world.database.transaction() as tx:
+        rows = await tx.fetch("SELECT alias, segment FROM storage.garbage WHERE due_ms <= $1", network.world.clock.ms)
+    assert [(row["alias"], row["segment"]) for row in rows] == [(alias, lost)], "and it is told to delete it"
+    others = {segment: [one for one in nodes if one != alias] for segment, nodes in network.nodes.items()}
+    network.nodes = {
+        segment: [alias, *others[segment][:3]] for segment, nodes in network.nodes.items() if alias in nodes
+    }
+    await network.audit(1)
+    assert network.nodes.items() <= (await network.named()).items(), "who still finds it shall be asked for it"
+    assert len(await network.found(network.cheat)) == 2
+
+
 async def test_who_deletes_a_part_fails_as_many(network: Audited) -> None:
     kept = dict([*network.cheat.pieces.items()][::2])
     share = 1 - len(kept) / len(network.cheat.pieces)
