@@ -29,7 +29,7 @@ from fallow.verticals.storage.control.questioning import Contained
 from fallow.verticals.storage.control.verdicts import RETRY_MS
 from fallow.verticals.storage.core.lenders import WARNED_MS, GetLenders, LenderView
 from fallow.verticals.storage.core.orders import PieceClaim
-from fallow.verticals.storage.core.questions import Prove
+from fallow.verticals.storage.core.questions import CLOCK, Prove
 from tests.attacks.cheating import Rate
 from tests.audit_world import ROUND_MS, Audited, Keeper, Piece, audited, late
 from tests.epoch_files import NET
@@ -417,6 +417,14 @@ async def test_an_owner_sees_what_was_found_of_each_of_his_disks_and_reads_no_ot
     assert shown == {mine.id: [("warning", AWAY)], second.id: [("suspended", UNKNOWN)]}
     told = await network.world.places.lenders.alerts(AccountRef(account=address_text(mine.account)))
     assert {(one.subject, one.values["code"]) for one in told} == {(mine.id.hex(), AWAY), (second.id.hex(), UNKNOWN)}
+    text = "This machine's clock is 2 h 5 min ahead of the network's."
+    async with network.world.database.transaction() as tx:
+        await tx.execute("UPDATE storage.node SET trouble = $2 WHERE node = $1", second.id, f"{CLOCK}: {text}")
+    shown = {one.node: [(alert.kind, alert.text) for alert in one.alerts] for one in await lenders(network, mine)}
+    assert shown[second.id][1:] == [("warning", text)]
+    told = await network.world.places.lenders.alerts(AccountRef(account=address_text(mine.account)))
+    assert [(one.subject, sentence(one, "en")) for one in told[:1]] == [(second.id.hex(), f"{text} ({CLOCK})")]
+    assert "時計" in sentence(told[0], "ja")
     async with network.world.database.transaction() as tx:
         _, blocks = await explained(tx, NODES, mine.account, b"", 100)
     assert blocks < 20

@@ -16,12 +16,12 @@ from fallow.ports.vertical.control import ControlGround
 from fallow.verticals.storage.control.notes import note_of
 from fallow.verticals.storage.control.statements import ROWS, month_of, statement_of
 from fallow.verticals.storage.core.lenders import GetLenders, LenderView, holds, said
-from fallow.verticals.storage.core.questions import Note
+from fallow.verticals.storage.core.questions import CLOCK, Note
 from fallow.verticals.storage.core.tariff import DAY_MS
 
 EVIDENCE_SHOWN: Final = 3
 NODES: Final = """
-SELECT alias, node, limit_bytes, seen_ms FROM storage.node
+SELECT alias, node, limit_bytes, seen_ms, trouble FROM storage.node
 WHERE account = $1 AND node > $2 AND exit <> 'left' ORDER BY node LIMIT $3
 """
 _FOUND: Final = """
@@ -30,6 +30,10 @@ FROM storage.node n JOIN storage.finding f USING (alias)
 WHERE {} AND f.kind <> '' ORDER BY n.node, f.code, f.id DESC
 """
 _FOUND_OF: Final = _FOUND.format("n.alias = ANY($1::integer[])")
+_CLOCKS: Final = f"""
+SELECT node, seen_ms, trouble FROM storage.node
+WHERE account = $1 AND exit <> 'left' AND trouble LIKE '{CLOCK}: %' ORDER BY node
+"""  # noqa: S608 - our words
 _FOUND_OF_ACCOUNT: Final = _FOUND.format("n.account = $1 AND n.exit <> 'left'")
 
 
@@ -53,14 +57,23 @@ class Lenders:
             for row in await tx.fetch(_FOUND_OF, list(standing)):
                 if holds(row["kind"], row["at_ms"], now):
                     found[row["alias"]].append(_brief(await note_of(tx, row, EVIDENCE_SHOWN)))
+            for row in nodes:
+                if row["trouble"].startswith(CLOCK):
+                    found[row["alias"]].append(_of_clock(row))
             return [self._view(row, standing[row["alias"]], found[row["alias"]], now) for row in nodes]
 
     async def alerts(self, request: AccountRef) -> list[Alert]:
-        """Tell what was found of an account's nodes and holds now, at most `ALERTS_MAX`, by the nodes' keys."""
+        """Tell what was found of an account's nodes and holds now, at most `ALERTS_MAX`, by the nodes' keys.
+
+        And, first, whose clocks are wrong, by what they say.
+        """
         now = self._clock.now_ms()
         async with self._database.transaction() as tx:
+            clocks = await tx.fetch(_CLOCKS, address(request.account))
             rows = await tx.fetch(_FOUND_OF_ACCOUNT, address(request.account))
-        return [_alert(row) for row in rows if holds(row["kind"], row["at_ms"], now)][:ALERTS_MAX]
+        notes = [(row["node"], _of_clock(row)) for row in clocks]
+        notes += [(row["node"], Note(*(row[name] for name in ("kind", "code", "text", "at_ms")))) for row in rows]
+        return [_alert(node, note) for node, note in notes if holds(note.kind, note.at_ms, now)][:ALERTS_MAX]
 
     def _view(self, row: Row, said: Row, alerts: list[Note], now: int) -> LenderView:
         return LenderView(
@@ -77,8 +90,12 @@ def _brief(note: Note) -> Note:
     return msgspec.structs.replace(note, evidence=[msgspec.structs.replace(one, answer=b"") for one in note.evidence])
 
 
-def _alert(row: Row) -> Alert:
-    note = Note(*(row[name] for name in ("kind", "code", "text", "at_ms")))
-    node = row["node"].hex()
+def _of_clock(row: Row) -> Note:
+    """What a node says of its clock."""
+    return Note("warning", CLOCK, row["trouble"].removeprefix(f"{CLOCK}: "), row["seen_ms"])
+
+
+def _alert(node: bytes, note: Note) -> Alert:
     values: dict[str, str | int] = {"kind": note.kind, "code": note.code}
-    return Alert(f"lent:{node}:{note.kind}:{note.code}", "lent.warned", node, values=values, said=said(note))
+    id_ = f"lent:{node.hex()}:{note.kind}:{note.code}"
+    return Alert(id_, "lent.warned", node.hex(), values=values, said=said(note))
