@@ -14,6 +14,7 @@ from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Row
 from fallow.ports.vertical.control import ControlGround
 from fallow.verticals.storage.control.notes import note_of
+from fallow.verticals.storage.control.questioning import printable
 from fallow.verticals.storage.control.statements import ROWS, month_of, statement_of
 from fallow.verticals.storage.core.lenders import GetLenders, LenderView, holds, said
 from fallow.verticals.storage.core.questions import CLOCK, Note
@@ -30,11 +31,14 @@ FROM storage.node n JOIN storage.finding f USING (alias)
 WHERE {} AND f.kind <> '' ORDER BY n.node, f.code, f.id DESC
 """
 _FOUND_OF: Final = _FOUND.format("n.alias = ANY($1::integer[])")
-_CLOCKS: Final = f"""
-SELECT node, seen_ms, trouble FROM storage.node
-WHERE account = $1 AND exit <> 'left' AND trouble LIKE '{CLOCK}: %' ORDER BY node
+_FOUND_OF_ACCOUNT: Final = f"""
+({_FOUND.format("n.account = $1 AND n.exit <> 'left'")})
+UNION ALL
+SELECT node, 0, alias, seen_ms, 'warning', '{CLOCK}',
+    regexp_replace(substr(trouble, {len(CLOCK) + 3}), '[[:cntrl:]]', '', 'g') FROM storage.node
+WHERE account = $1 AND exit <> 'left' AND trouble LIKE '{CLOCK}: %'
+ORDER BY node, code
 """  # noqa: S608 - our words
-_FOUND_OF_ACCOUNT: Final = _FOUND.format("n.account = $1 AND n.exit <> 'left'")
 
 
 class Lenders:
@@ -65,15 +69,12 @@ class Lenders:
     async def alerts(self, request: AccountRef) -> list[Alert]:
         """Tell what was found of an account's nodes and holds now, at most `ALERTS_MAX`, by the nodes' keys.
 
-        And, first, whose clocks are wrong, by what they say.
+        And whose clocks are wrong, by what they say.
         """
         now = self._clock.now_ms()
         async with self._database.transaction() as tx:
-            clocks = await tx.fetch(_CLOCKS, address(request.account))
             rows = await tx.fetch(_FOUND_OF_ACCOUNT, address(request.account))
-        notes = [(row["node"], _of_clock(row)) for row in clocks]
-        notes += [(row["node"], Note(*(row[name] for name in ("kind", "code", "text", "at_ms")))) for row in rows]
-        return [_alert(node, note) for node, note in notes if holds(note.kind, note.at_ms, now)][:ALERTS_MAX]
+        return [_alert(row) for row in rows if holds(row["kind"], row["at_ms"], now)][:ALERTS_MAX]
 
     def _view(self, row: Row, said: Row, alerts: list[Note], now: int) -> LenderView:
         return LenderView(
@@ -92,10 +93,11 @@ def _brief(note: Note) -> Note:
 
 def _of_clock(row: Row) -> Note:
     """What a node says of its clock."""
-    return Note("warning", CLOCK, row["trouble"].removeprefix(f"{CLOCK}: "), row["seen_ms"])
+    return Note("warning", CLOCK, printable(row["trouble"].removeprefix(f"{CLOCK}: ")), row["seen_ms"])
 
 
-def _alert(node: bytes, note: Note) -> Alert:
+def _alert(row: Row) -> Alert:
+    note = Note(*(row[name] for name in ("kind", "code", "text", "at_ms")))
+    node = row["node"].hex()
     values: dict[str, str | int] = {"kind": note.kind, "code": note.code}
-    id_ = f"lent:{node.hex()}:{note.kind}:{note.code}"
-    return Alert(id_, "lent.warned", node.hex(), values=values, said=said(note))
+    return Alert(f"lent:{node}:{note.kind}:{note.code}", "lent.warned", node, values=values, said=said(note))
