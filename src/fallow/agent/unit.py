@@ -7,6 +7,7 @@ mount one of their own), and control groups that may be written. So `RestrictNam
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -84,7 +85,7 @@ def hidden_by(text: str, home: Path) -> Sequence[Path]:
 def hidden_from(home: Path) -> Sequence[Path]:
     """The same of the system service that is set up on this machine, if one is."""
     file = SYSTEM_FOLDER / NAME
-    return hidden_by(file.read_text("utf-8"), home) if file.exists() else ()
+    return hidden_by(file.read_text("utf-8"), home) if os.access(file, os.R_OK) else ()
 
 
 def _hardening(unit: Unit, *, system: bool) -> list[str]:
