@@ -102,6 +102,8 @@ class Audited:
         self.keepers = keepers
         self.cheat, *self.honest = keepers
         self.draw = random.Random(seed)
+        self.nodes: dict[bytes, list[int]] = {}
+        """Of each segment."""
 
     async def store(self, segments: int = 5) -> None:
         """Have a client store so many segments on them."""
@@ -113,8 +115,21 @@ class Audited:
                 self._bring(place)
             await self.world.end(plan, self.world.receipts(plan, numbered))
         await self.world.keep()
+        self.nodes = await self.named()
         for keeper in self.keepers:
             await keeper.write()
+
+    async def named(self) -> dict[bytes, list[int]]:
+        """Which nodes the network counts on for each segment."""
+        async with self.world.database.transaction() as tx:
+            rows = await tx.fetch("SELECT id, nodes FROM storage.segment")
+        return {row["id"]: list(row["nodes"]) for row in rows}
+
+    async def alias(self, keeper: Keeper) -> int:
+        async with self.world.database.transaction() as tx:
+            (row,) = await tx.fetch("SELECT alias FROM storage.node WHERE node = $1", keeper.id)
+        alias: int = row["alias"]
+        return alias
 
     def _bring(self, place: Place) -> None:
         limit = OrderLimit.open(place.limit, NETWORK_KEY)
@@ -125,12 +140,17 @@ class Audited:
         keeper.pieces[limit.piece] = Piece(data, claim.seal(signing(self.world.client)))
 
     async def audit(self, rounds: int) -> None:
-        """Have every node be due in each round, half an hour after the one before."""
+        """Have every node be due in each round, half an hour after the one before.
+
+        A piece that was found missing is lost until the next one only: on a disk with very many it changes nothing.
+        """
         for _ in range(rounds):
             self.world.clock.advance(ROUND_MS)
             await self.world.tell()
             async with self.world.database.transaction() as tx:
                 await tx.execute("UPDATE storage.reputation SET next_ms = 0")
+                for segment, nodes in self.nodes.items():
+                    await tx.execute("UPDATE storage.segment SET nodes = $2 WHERE id = $1", segment, nodes)
             await self.world.places.audits.once()
 
     async def score(self, keeper: Keeper) -> Score:

@@ -29,7 +29,7 @@ from fallow.verticals.storage.control.questioning import Contained
 from fallow.verticals.storage.control.verdicts import RETRY_MS
 from fallow.verticals.storage.core.lenders import WARNED_MS, GetLenders, LenderView
 from fallow.verticals.storage.core.orders import PieceClaim
-from fallow.verticals.storage.core.questions import Prove
+from fallow.verticals.storage.core.questions import CLOCK, Prove
 from tests.attacks.cheating import Rate
 from tests.audit_world import ROUND_MS, Audited, Keeper, Piece, audited, late
 from tests.epoch_files import NET
@@ -72,6 +72,27 @@ async def test_who_deletes_everything_fails_each_audit(network: Audited) -> None
     rate = await caught(network, "all deleted")
     assert rate.hits == rate.cases == ROUNDS
     assert words(await network.found(network.cheat)) == {"failed: storage.no_piece"}
+
+
+async def test_a_piece_that_an_audit_finds_missing_counts_no_more_while_enough_others_are_left(
+    network: Audited,
+) -> None:
+    alias = await network.alias(network.cheat)
+    await network.cheat.rewrite({})
+    await network.audit(1)
+    named = await network.named()
+    (lost,) = [segment for segment, nodes in network.nodes.items() if named[segment] != nodes]
+    assert named[lost] == [0 if one == alias else one for one in network.nodes[lost]]
+    async with network.world.database.transaction() as tx:
+        rows = await tx.fetch("SELECT alias, segment FROM storage.garbage WHERE due_ms <= $1", network.world.clock.ms)
+    assert [(row["alias"], row["segment"]) for row in rows] == [(alias, lost)], "and it is told to delete it"
+    others = {segment: [one for one in nodes if one != alias] for segment, nodes in network.nodes.items()}
+    network.nodes = {
+        segment: [alias, *others[segment][:3]] for segment, nodes in network.nodes.items() if alias in nodes
+    }
+    await network.audit(1)
+    assert network.nodes.items() <= (await network.named()).items(), "who still finds it shall be asked for it"
+    assert len(await network.found(network.cheat)) == 2
 
 
 async def test_who_deletes_a_part_fails_as_many(network: Audited) -> None:
@@ -396,6 +417,15 @@ async def test_an_owner_sees_what_was_found_of_each_of_his_disks_and_reads_no_ot
     assert shown == {mine.id: [("warning", AWAY)], second.id: [("suspended", UNKNOWN)]}
     told = await network.world.places.lenders.alerts(AccountRef(account=address_text(mine.account)))
     assert {(one.subject, one.values["code"]) for one in told} == {(mine.id.hex(), AWAY), (second.id.hex(), UNKNOWN)}
+    text = "This machine's clock is 2 h 5 min ahead of the network's."
+    async with network.world.database.transaction() as tx:
+        await tx.execute("UPDATE storage.node SET trouble = $2 WHERE node = $1", second.id, f"{CLOCK}: {text}")
+    shown = {one.node: [(alert.kind, alert.text) for alert in one.alerts] for one in await lenders(network, mine)}
+    assert shown[second.id][1:] == [("warning", text)]
+    told = await network.world.places.lenders.alerts(AccountRef(account=address_text(mine.account)))
+    (clock,) = [one for one in told if one.values["code"] == CLOCK]
+    assert (clock.subject, sentence(clock, "en")) == (second.id.hex(), f"{text} ({CLOCK})")
+    assert "時計" in sentence(clock, "ja")
     async with network.world.database.transaction() as tx:
         _, blocks = await explained(tx, NODES, mine.account, b"", 100)
     assert blocks < 20

@@ -19,9 +19,16 @@ from fallow.verticals.storage.control.questioning import WORDS_MAX
 from fallow.verticals.storage.control.repair_rows import look_up, move, name
 from fallow.verticals.storage.core.orders import OrderLimit
 from fallow.verticals.storage.core.questions import PIECES_AT_ONCE, Page
-from fallow.verticals.storage.core.upkeep import GetInspection, Inspect, InspectedNode, Inspection
+from fallow.verticals.storage.core.upkeep import (
+    GetInspection,
+    Inspect,
+    InspectedNode,
+    InspectedObjects,
+    Inspection,
+    OtherBytes,
+)
 from tests.epoch_files import NETWORK_KEY
-from tests.places_world import HOUR_MS, STREAM, Machine, World, machines, places_world
+from tests.places_world import BUCKET, HOUR_MS, STREAM, Machine, World, machines, places_world
 
 ASK = Inspect(account="")
 
@@ -123,6 +130,65 @@ async def test_what_a_node_says_in_place_of_an_answer_is_shown_in_a_few_words(
     trouble = of(await inspected(world), machine).trouble
     assert trouble.startswith("[2Jno no")
     assert len(trouble) == WORDS_MAX, "a page of nodes goes over the bus"
+
+
+async def put(
+    world: World, table: str, stream: bytes, size: int, *, bucket: int = BUCKET.id, inline: bytes | None = None
+) -> None:
+    async with world.database.transaction() as tx:
+        await tx.execute(
+            "INSERT INTO storage.bucket (id, name, account, made_ms, profile, countries, versioning, lock)"
+            " OVERRIDING SYSTEM VALUE VALUES ($1, 'b', $2, 0, '', '{}', 'off', false) ON CONFLICT DO NOTHING",
+            BUCKET.id,
+            b"a" * 20,
+        )
+        await tx.execute(
+            f"INSERT INTO storage.{table} (bucket_id, name, version, stream, size, inline, until_ms, retention,"  # noqa: S608 - ours
+            " is_null, marker, hold, etag, key, head, tags)"
+            " VALUES ($1, $2, $2, $2, $3, $4, 0, 0, false, false, false, '', '', '', '')",
+            bucket,
+            stream,
+            size,
+            inline,
+        )
+
+
+async def test_objects_that_name_what_no_segment_has_and_segments_that_no_object_names_are_found(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fallow.verticals.storage.control.object_bytes.ROWS_AT_ONCE", 2)
+    whole, older, short, gap, lost, moved, open_, nobodys, fresh = (bytes([one]) * 16 for one in range(1, 10))
+    plans = {}
+    for stream in (whole, older, short, moved, open_, nobodys, fresh):
+        plans[stream] = await world.store(1000, stream)
+    await world.store(1000, whole, part=3)
+    await world.store(1000, gap, index=1)
+    for stream in (whole, older, short, gap, moved, open_, nobodys):
+        await world.keep(stream)
+    await put(world, "object", whole, 2000)
+    await put(world, "version", older, 1000)
+    await put(world, "object", short, 1001)
+    await put(world, "version", gap, 1000)
+    await put(world, "object", lost, 5)
+    await put(world, "object", b"i" * 16, 5, inline=b"bytes")
+    await put(world, "object", moved, 1000, bucket=BUCKET.id + 1)
+    async with world.database.transaction() as tx:
+        await tx.execute(
+            "INSERT INTO storage.upload (stream, bucket_id, name, made_ms, head, tags, retention, until_ms, hold)"
+            " VALUES ($1, $2, 'n', 0, '', '', 0, 0, false)",
+            open_,
+            BUCKET.id,
+        )
+    found = (await inspected(world)).objects
+    assert found is not None
+    assert (found.on_nodes, found.other, found.forgotten) == (6, 4, 2)
+    assert found.versions == [
+        OtherBytes(bucket="b", version=short, stream=short, size=1001, stored=1000),
+        OtherBytes(bucket="b", version=lost, stream=lost, size=5, stored=0),
+        OtherBytes(bucket="", version=moved, stream=moved, size=1000, stored=0),
+        OtherBytes(bucket="b", version=gap, stream=gap, size=1000, stored=0),
+    ]
+    assert found.segments == sorted(plans[stream].segment for stream in (moved, nobodys))
 
 
 async def test_with_repair_what_is_named_comes_back_out_of_the_trash(world: World) -> None:
@@ -236,7 +302,7 @@ async def test_one_check_is_done_at_a_time_and_by_another_where_its_process_is_g
     world.clock.ms += GONE_MS + 1
     assert await inspecting.rows.take(b"b" * 16) is False
     assert not await inspecting.rows.goes_on(b"a" * 16, 1)
-    await inspecting.rows.end(b"a" * 16, 1, [])
+    await inspecting.rows.end(b"a" * 16, 1, [], InspectedObjects())
     assert await inspecting.rows.goes_on(b"b" * 16, 1)
 
 

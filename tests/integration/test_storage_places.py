@@ -15,7 +15,7 @@ from fallow.domain.identity import address_text
 from fallow.domain.streams import CERTIFICATE_BYTES_MAX, DirectAddress, StreamTicket
 from fallow.ports.bus import MESSAGE_BYTES_MAX
 from fallow.verticals.storage.control.nodes import ROOM_BYTES_MAX
-from fallow.verticals.storage.control.segments import BEGUN_BYTES_MIN, FORGOTTEN_MS, LATE_MS
+from fallow.verticals.storage.control.segments import BEGUN_BYTES_MIN, CRUMB_BYTES, FORGOTTEN_MS, LATE_MS
 from fallow.verticals.storage.core.calls.segments import SEGMENTS_AT_ONCE, EndSegment, MorePlaces
 from fallow.verticals.storage.core.layout import BLOCK_BYTES, SEGMENT_BYTES, SHARE_BYTES, Layout
 from fallow.verticals.storage.core.orders import OrderLimit, PieceReceipt, check_limit
@@ -399,13 +399,30 @@ async def test_what_is_read_goes_over_the_bus_whatever_nodes_make_of_it(world: W
 
 
 async def test_bytes_count_up_to_a_gap_and_only_once_they_are_stored(world: World) -> None:
-    await world.store(10, index=0)
-    await world.store(20, index=2)
-    await world.begin(30, index=1)
-    assert await world.keep() == 10
-    await world.store(30, index=1)
-    assert await world.keep() == 60
+    await world.store(1000, index=0)
+    await world.store(2000, index=2)
+    await world.begin(3000, index=1)
+    assert await world.keep() == 1000
+    await world.store(3000, index=1)
+    assert await world.keep() == 6000
     assert await world.keep(OTHER) == 0
+
+
+async def test_what_is_cut_into_crumbs_is_not_kept(world: World) -> None:
+    """Rows of segments would take more room than their bytes pay for."""
+    for index in range(3):
+        await world.store(CRUMB_BYTES // 2, index=index)
+    with pytest.raises(InvalidInput) as refused:
+        await world.keep()
+    assert refused.value.code == "storage.crumbs"
+    async with world.database.transaction() as tx:
+        assert not await tx.fetch("SELECT FROM storage.segment WHERE kept")
+    await world.store(CRUMB_BYTES, index=3)
+    await world.store(1, index=4)
+    with pytest.raises(InvalidInput):
+        await world.keep()
+    await world.store(3 * CRUMB_BYTES, index=5)
+    assert await world.keep() == 5 * CRUMB_BYTES + CRUMB_BYTES // 2 + 1
 
 
 async def test_bytes_of_a_version_are_not_replaced_and_others_are(world: World) -> None:

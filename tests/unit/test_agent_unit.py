@@ -12,10 +12,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from fallow.agent import unit as agent_unit
+from fallow.agent.home import Home
 from fallow.agent.policy_file import load_policy
 from fallow.agent.unit import NAME, Unit, unit_text
 from fallow.cli import agent_service
 from fallow.cli.main import run
+from tests.unit.agent_fakes import World
 
 
 def parsed(text: str) -> ConfigParser:
@@ -86,7 +89,7 @@ def test_systemd_finds_nothing_wrong_with_it(tmp_path: Path, user: str) -> None:
 def test_the_command_prints_it_or_writes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(agent_service, "SYSTEM_FOLDER", tmp_path / "system")
+    monkeypatch.setattr(agent_unit, "SYSTEM_FOLDER", tmp_path / "system")
     monkeypatch.setattr(agent_service, "USER_FOLDER", tmp_path / "user")
     home = str(tmp_path / "home")
     assert run(["agent", "service", "--print", "--home", home]) == 0
@@ -98,6 +101,31 @@ def test_the_command_prints_it_or_writes_it(
     assert "systemctl --user" in capsys.readouterr().out
     assert run(["agent", "service", "--system", "--home", home]) == 0
     assert "User=" in (tmp_path / "system" / NAME).read_text()
+
+
+def test_what_a_system_service_does_not_see_is_not_lent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It has a /tmp of its own, which is empty at each start: pieces would be gone."""
+    monkeypatch.setattr(agent_unit, "SYSTEM_FOLDER", tmp_path / "system")
+    monkeypatch.setattr(agent_unit, "HIDDEN", (tmp_path / "tmp",))
+    monkeypatch.setattr(agent_service, "USER_FOLDER", tmp_path / "user")
+    monkeypatch.setattr(agent_service, "_setuid_bwrap", lambda: False)
+    (tmp_path / "link").symlink_to(tmp_path / "tmp")
+    World(tmp_path)
+    at_home = ["--home", str(tmp_path / "home")]
+    hidden, seen = f"storage={tmp_path / 'link' / 'lent'}:64MiB", f"storage={tmp_path / 'lent'}:64MiB"
+    (tmp_path / "tmp").mkdir()
+    assert run(["agent", "lend", hidden, "--yes", *at_home]) == 0, "nothing hides it yet"
+    assert run(["agent", "service", *at_home]) == 0, "nor does a user's own service"
+    assert run(["agent", "service", "--system", *at_home]) == 2
+    assert f"is below {tmp_path / 'tmp'}, of which the agent's system service has its own" in capsys.readouterr().err
+    assert not (tmp_path / "system").exists()
+    assert run(["agent", "lend", seen, "--yes", *at_home]) == 0
+    assert run(["agent", "service", "--system", *at_home]) == 0
+    assert run(["agent", "lend", hidden, "--yes", *at_home]) == 2
+    assert "empty at each start" in capsys.readouterr().err
+    assert Home(tmp_path / "home").state().settings.lends == {"storage": seen.removeprefix("storage=")}
 
 
 def test_the_policy_is_set_shown_and_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -122,9 +122,11 @@ def test_a_piece_comes_once(store: PieceStore) -> None:
         store.receive(piece_id(1), 3)
     assert refused.value.code == "storage.piece_busy"
     put(store, 1, b"abc")
-    with pytest.raises(Conflict) as refused:
-        store.receive(piece_id(1), 3)
-    assert refused.value.code == "storage.piece_exists"
+    for _ in range(2):
+        with pytest.raises(Conflict) as refused:
+            store.receive(piece_id(1), 3)
+        assert refused.value.code == "storage.piece_exists"
+        store.trash([piece_id(1)])  # which a restored database counts on
 
 
 def test_trash_is_taken_back_for_seven_days_and_then_gone(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from fallow.cli import profiles, storage_check
-from fallow.verticals.storage.core.upkeep import InspectedNode, Inspection
+from fallow.verticals.storage.core.upkeep import InspectedNode, InspectedObjects, Inspection, OtherBytes
 
 NODE = InspectedNode(alias=1, node=b"n" * 32, named=8, here=8)
 
@@ -17,8 +17,9 @@ NODE = InspectedNode(alias=1, node=b"n" * 32, named=8, here=8)
 class Client:
     """Answers as a check goes on: asked for, running, done."""
 
-    def __init__(self, *nodes: InspectedNode) -> None:
+    def __init__(self, *nodes: InspectedNode, objects: InspectedObjects | None = None) -> None:
         self.nodes = nodes
+        self.objects = objects
         self.asked: list[str] = []
 
     def __enter__(self) -> Self:
@@ -35,11 +36,13 @@ class Client:
         if len(self.asked) < 3:
             return msgspec.msgpack.encode(Inspection(state="running"))
         nodes = [node for node in self.nodes if node.alias > after]
-        return msgspec.msgpack.encode(Inspection(state="done", segments=1234, nodes=nodes))
+        return msgspec.msgpack.encode(Inspection(state="done", segments=1234, objects=self.objects, nodes=nodes))
 
 
-def checked(monkeypatch: pytest.MonkeyPatch, *nodes: InspectedNode, **asked: bool) -> int:
-    monkeypatch.setattr(profiles, "connect", lambda: Client(*nodes))
+def checked(
+    monkeypatch: pytest.MonkeyPatch, *nodes: InspectedNode, objects: InspectedObjects | None = None, **asked: bool
+) -> int:
+    monkeypatch.setattr(profiles, "connect", lambda: Client(*nodes, objects=objects))
     monkeypatch.setattr(storage_check, "LOOK_S", 0)
     monkeypatch.setenv("COLUMNS", "250")
     return storage_check.check(**asked)
@@ -62,6 +65,23 @@ def test_what_is_not_well_is_seen_by_the_exit_code(monkeypatch: pytest.MonkeyPat
 
 def test_strays_in_the_trash_are_seen_to(monkeypatch: pytest.MonkeyPatch) -> None:
     assert checked(monkeypatch, msgspec.structs.replace(NODE, strays=3, trashed=3), repair=True) == 0
+
+
+def test_objects_and_segments_that_do_not_fit_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    well = InspectedObjects(on_nodes=5)
+    assert checked(monkeypatch, NODE, objects=well) == 0
+    assert "5 versions of objects have their bytes in segments; of 0" in capsys.readouterr().out
+    short = OtherBytes(bucket="photos", version=b"v" * 16, stream=b"s" * 16, size=2000, stored=1000)
+    assert checked(monkeypatch, NODE, objects=msgspec.structs.replace(well, other=1, versions=[short])) == 1
+    assert f"bucket photos: version {'76' * 16} has 1,000 of 2,000 bytes" in capsys.readouterr().out
+    forgotten = msgspec.structs.replace(well, forgotten=1, segments=[b"g" * 16])
+    assert checked(monkeypatch, NODE, objects=forgotten) == 1
+    assert "67" * 16 in capsys.readouterr().out
+    checked(monkeypatch, NODE, objects=msgspec.structs.replace(well, other=1, versions=[short]), json=True)
+    (shown,) = json.loads(capsys.readouterr().out)["objects"]["versions"]
+    assert (shown["bucket"], shown["stored"], shown["stream"]) == ("photos", 1000, "73" * 16)
 
 
 def test_json_names_segments_and_pieces_in_hex(

@@ -15,15 +15,17 @@ from blake3 import blake3
 
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, NotFound, TooMuch, Unavailable
 from fallow.verticals.storage.core import wire
-from fallow.verticals.storage.core.orders import STEP_BYTES, UNPAID_BYTES
+from fallow.verticals.storage.core.orders import LIMIT_MS, STEP_BYTES, UNPAID_BYTES
 from fallow.verticals.storage.core.proofs import verify
 from fallow.verticals.storage.core.questions import Held, Page, Proof, Prove, Purge, Stock, TakeBack, Trash
 from fallow.verticals.storage.worker.answers import REST_S
+from fallow.verticals.storage.worker.clock import OFF_MS_MAX
 from fallow.verticals.storage.worker.moving import GET_STALLS, STALL_S
 from fallow.verticals.storage.worker.worker import HAND_IN_S, SWEEP_S
 from tests.storage_node import CHUNK_BYTES, CLIENT, PIECE, STRANGER, Client, Node, claim_of, node, order, sealed
 from tests.streams_world import NETWORK, OTHER, node_of
 from tests.unit.agent_fakes import FakeClock, eventually, settle
+from tests.unit.test_storage_overview import statement, tell
 
 DATA = random.Random(3).randbytes(700_000)
 
@@ -167,6 +169,33 @@ async def test_what_a_client_may_not_do_leaves_nothing_on_the_disk(
         assert (await stock(made)).pieces == 0
         assert (await stock(made)).room_bytes == before.room_bytes
         assert (await client.put(made.terms.limit(100), DATA)).length == len(DATA), "others are served as before"
+
+
+@pytest.mark.parametrize(
+    ("off_ms", "says"), [(125 * 60_000, "2 h 5 min ahead of"), (-49 * 3_600_000, "2 d 1 h behind")]
+)
+async def test_a_node_whose_clock_is_wrong_says_so_to_its_owner_to_the_network_and_to_clients(
+    tmp_path: Path, off_ms: int, says: str
+) -> None:
+    async with node(tmp_path) as (made, client):
+        now_ms = made.clock.now_ms() - off_ms
+        limit = made.terms.limit(1, made_ms=now_ms, expires_ms=now_ms + LIMIT_MS)
+        with pytest.raises(NotAllowed):
+            await client.put(limit, DATA)
+        await made.worker.answer(tell(statement(at_ms=now_ms)))
+        with pytest.raises(Unavailable) as caught:
+            await client.put(limit, DATA)
+        assert caught.value.code == "storage.clock"
+        assert says in caught.value.message
+        lent = await made.worker.lent()
+        assert lent is not None
+        assert lent.trouble.startswith(f"storage.clock: This machine's clock is {says} the network's")
+        assert (await stock(made)).trouble == lent.trouble
+        for at_ms in (now_ms + off_ms - OFF_MS_MAX, now_ms + off_ms + OFF_MS_MAX):
+            await made.worker.answer(tell(statement(at_ms=at_ms)))
+        assert (await stock(made)).trouble == ""
+        with pytest.raises(NotAllowed):
+            await client.put(limit, DATA)
 
 
 async def test_reads_stay_within_the_range_the_limit_and_the_piece(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from fallow.agent.identity import NodeKey
 from fallow.agent.inventory import Inventory
 from fallow.agent.join import fetch_network, join_network
 from fallow.agent.lending import check_lendings
+from fallow.agent.unit import hidden_from
 from fallow.domain.bindings import BindingCode, read_code
 from fallow.domain.errors import Conflict, InvalidInput
 from fallow.domain.places import read_cell
@@ -124,7 +125,7 @@ async def plan_join(
         InvalidInput: what is lent beside leases cannot be (`Vertical.check_lending`).
         FallowError: as `fetch_network`.
     """
-    lent = check_lendings(settings.lends, verticals)
+    lent = check_lendings(settings.lends, verticals, hidden_from(home.path))
     if home.joined:
         raise Conflict(
             "agent.joined",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from fallow.domain.errors import InvalidInput
 from fallow.ports.vertical.plugin import Vertical
@@ -31,14 +32,35 @@ def read_lendings(texts: Iterable[str]) -> dict[str, str]:
     return lends
 
 
-def check_lendings(lends: Mapping[str, str], verticals: Mapping[str, Vertical]) -> list[str]:
+def check_lendings(
+    lends: Mapping[str, str], verticals: Mapping[str, Vertical], hidden: Sequence[Path] = ()
+) -> list[str]:
     """Check what is lent on this machine; returns what the owner thereby agrees to.
 
     Raises:
-        InvalidInput: it is malformed, or there is no vertical that takes it (`agent.lends`).
+        InvalidInput: it is malformed, or there is no vertical that takes it (`agent.lends`), or as `check_seen`.
     """
     for name in lends:
         if name not in verticals:
             known = ", ".join(verticals) or "none"
             raise InvalidInput("agent.lends", f"Nothing here is called {name[:80]!r}.", f"Installed are: {known}.")
-    return [verticals[name].check_lending(what) for name, what in lends.items() if what]
+    said = [verticals[name].check_lending(what) for name, what in lends.items() if what]
+    check_seen(lends, verticals, hidden)
+    return said
+
+
+def check_seen(lends: Mapping[str, str], verticals: Mapping[str, Vertical], hidden: Sequence[Path]) -> None:
+    """Check that no folder is lent below those that are `hidden` from the agent (`fallow.agent.unit.hidden_from`).
+
+    Raises:
+        InvalidInput: one is (`agent.lends`).
+    """
+    for name, what in lends.items():
+        folder = verticals[name].lent_folder(what) if what else ""
+        for place in hidden:
+            if folder and Path(folder).resolve().is_relative_to(place.resolve()):
+                raise InvalidInput(
+                    "agent.lends",
+                    f"{folder} is below {place}, of which the agent's system service has its own, empty at each start.",
+                    "Lend a folder elsewhere (fallow agent lend), as /srv/fallow.",
+                )

@@ -7,11 +7,15 @@ mount one of their own), and control groups that may be written. So `RestrictNam
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 NAME = "fallow-agent.service"
+SYSTEM_FOLDER = Path("/etc/systemd/system")
+PRIVATE = "PrivateTmp=yes"
+HIDDEN = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - what systemd hides, nothing is put there
 OWN_MEMORY_MIB = 256
 """On top of what is offered: the agent itself, and what sandboxes take around the work."""
 
@@ -73,6 +77,17 @@ def unit_text(unit: Unit) -> str:
     return "\n\n".join("\n".join([f"[{name}]", *lines]) for name, lines in parts.items()) + "\n"
 
 
+def hidden_by(text: str, home: Path) -> Sequence[Path]:
+    """Of which folders the agent of this home sees others than all programs, as the service whose unit this is."""
+    return HIDDEN if PRIVATE in text.splitlines() and _quoted(str(home.absolute())) in text else ()
+
+
+def hidden_from(home: Path) -> Sequence[Path]:
+    """The same of the system service that is set up on this machine, if one is."""
+    file = SYSTEM_FOLDER / NAME
+    return hidden_by(file.read_text("utf-8"), home) if os.access(file, os.R_OK) else ()
+
+
 def _hardening(unit: Unit, *, system: bool) -> list[str]:
     if unit.setuid_bwrap:
         return ["# NoNewPrivileges stays off: the bubblewrap of this machine needs its setuid bit."]
@@ -84,7 +99,7 @@ def _hardening(unit: Unit, *, system: bool) -> list[str]:
             f"ReadWritePaths={_quoted(str(unit.home))}",
             # Where containers of root's are kept: not in a home that others must not pass.
             *(["StateDirectory=fallow"] if unit.user == "root" else []),
-            "PrivateTmp=yes",
+            PRIVATE,
             "ProtectHostname=yes",
             "ProtectKernelModules=yes",
             "RemoveIPC=yes",

@@ -43,6 +43,7 @@ from fallow.agent.owner import Owner
 from fallow.agent.probes import LinuxProbes
 from fallow.agent.service import Agent, Ports
 from fallow.agent.traffic import CountedBus, CountedLink, Traffic
+from fallow.agent.unit import hidden_from
 from fallow.agent.uploads import finished_leases
 from fallow.bootstrap.late_bus import LateBus
 from fallow.bootstrap.memory import keep_freed_memory
@@ -146,7 +147,8 @@ async def lend(home_path: Path, text: str, *, agree: Callable[[str], bool]) -> b
     vertical, what = read_lending(text)
     home = Home.there(home_path)
     state = home.state()
-    said = "\n".join(check_lendings({vertical: what}, load_verticals())) or f"Nothing is lent to {vertical} any more."
+    lent = check_lendings({vertical: what}, load_verticals(), hidden_from(home.path))
+    said = "\n".join(lent) or f"Nothing is lent to {vertical} any more."
     if not agree(said):
         return None
     key = NodeKey.load(home.key)

@@ -6,14 +6,17 @@ import getpass
 import shutil
 import stat
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from fallow.cli.agent_policy import DEFAULT_HOME, Home
 
-SYSTEM_FOLDER = Path("/etc/systemd/system")
+if TYPE_CHECKING:
+    from fallow.agent.home import Settings
+
 USER_FOLDER = Path("~/.config/systemd/user")
 
 
@@ -28,7 +31,7 @@ def service(
     ] = False,
 ) -> None:
     """Write a systemd unit that keeps the agent running, and say how to start it."""
-    from fallow.agent.unit import NAME, Unit, unit_text  # noqa: PLC0415 - not needed for the help
+    from fallow.agent.unit import NAME, SYSTEM_FOLDER, Unit, hidden_by, unit_text  # noqa: PLC0415 - not needed for the help
 
     path = home.expanduser().absolute()
     text = unit_text(
@@ -44,6 +47,7 @@ def service(
     if only_print:
         print(text, end="")
         return
+    _check_lent(path, hidden_by(text, path))
     file = (SYSTEM_FOLDER if system else USER_FOLDER.expanduser()) / NAME
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text, "utf-8")
@@ -70,12 +74,27 @@ def _groups() -> list[str]:
 
 
 def _memory_mib(home: Path) -> int | None:
+    settings = _settings(home)
+    return settings.total.memory_mib if settings is not None else None
+
+
+def _check_lent(home: Path, hidden: Sequence[Path]) -> None:
+    """Refuse a service that would not see what is lent."""
+    from fallow.agent.lending import check_seen  # noqa: PLC0415 - not needed for the help
+    from fallow.bootstrap.plugins import load_verticals  # noqa: PLC0415 - as above
+
+    settings = _settings(home)
+    if settings is not None and hidden:
+        check_seen(settings.lends, load_verticals(), hidden)
+
+
+def _settings(home: Path) -> Settings | None:
     from fallow.agent.home import Home as Folder  # noqa: PLC0415 - not needed for the help
 
     if not home.exists():
         return None
     folder = Folder(home)
-    return folder.state().settings.total.memory_mib if folder.joined else None
+    return folder.state().settings if folder.joined else None
 
 
 def _setuid_bwrap() -> bool:

@@ -1,4 +1,4 @@
-"""`fallow storage check`: what the network knows of pieces, against what nodes have."""
+"""`fallow storage check`: objects against segments, and what the network knows of pieces against what nodes have."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ from fallow.cli.units import when
 from fallow.sdk.sync import Client
 from fallow.verticals.storage.core.calls.base import Call
 from fallow.verticals.storage.core.tariff import VERTICAL
-from fallow.verticals.storage.core.upkeep import INSPECTED_MAX, GetInspection, Inspect, InspectedNode, Inspection
+from fallow.verticals.storage.core.upkeep import (
+    INSPECTED_MAX,
+    GetInspection,
+    Inspect,
+    InspectedNode,
+    InspectedObjects,
+    Inspection,
+)
 
 LOOK_S = 2.0
 
@@ -32,13 +39,13 @@ def check(
     ] = False,
     json: Json = False,
 ) -> int:
-    """Check all pieces: those that nodes should have, and those that they have. For the network's operators.
+    """Check all objects against segments, and all pieces: those that nodes should have, and have. For operators.
 
     It takes its time. The exit code is 1 where something is missing, or was not asked, or is known to nobody and stays.
     """
     with profiles.connect() as client:
         began = _ask(client, Inspect(account="", repair=repair))
-        tell("All segments are gone through, and all that nodes have; whoever stops here does not stop that.")
+        tell("All objects and segments are gone through, and all that nodes have; stopping here does not stop that.")
         nodes, last = _watch(client, began)
     if json:
         show_json({**_shown(last), "nodes": [_shown(node) for node in nodes]})
@@ -47,7 +54,9 @@ def check(
         table(columns, map(_row, nodes), empty="No segment names a node, and no node is there.")
         for line in _lines(nodes, last):
             say(line)
-    return int(any(node.missing or node.trouble or node.strays > node.trashed for node in nodes))
+    objects = last.objects or InspectedObjects()
+    at_nodes = any(node.missing or node.trouble or node.strays > node.trashed for node in nodes)
+    return int(at_nodes or bool(objects.other or objects.forgotten))
 
 
 def _watch(client: Client, state: Inspection) -> tuple[list[InspectedNode], Inspection]:
@@ -75,6 +84,23 @@ def _lines(nodes: list[InspectedNode], last: Inspection) -> Iterator[str]:
         yield "What is missing is repaired by itself once audits have found it, too. --json names the first segments."
     if any(node.strays > node.trashed for node in nodes):
         yield "Strays are known to no segment. To have them deleted a week from now: fallow storage check --repair"
+    if last.objects is not None:
+        yield from _of_objects(last.objects)
+
+
+def _of_objects(found: InspectedObjects) -> Iterator[str]:
+    yield f"{found.on_nodes:,} versions of objects have their bytes in segments; of {found.other:,} these are others."
+    for one in found.versions:
+        where = f"bucket {clean(one.bucket)}" if one.bucket else "a bucket that is not there"
+        yield f"  {where}: version {one.version.hex()} has {one.stored:,} of {one.size:,} bytes"
+    if found.forgotten:
+        yield f"{found.forgotten:,} segments are kept for objects that are not there: nobody reads or deletes them."
+        yield f"  {', '.join(segment.hex() for segment in found.segments)}"
+    if found.other or found.forgotten:
+        yield (
+            "Nothing of that is changed: the network makes no such rows by itself. What lacks bytes is whole in a"
+            " backup from before (fallow backup ls)."
+        )
 
 
 def _row(node: InspectedNode) -> tuple[object, ...]:
@@ -82,7 +108,7 @@ def _row(node: InspectedNode) -> tuple[object, ...]:
     return (node_name(node.node.hex()), *(f"{count:,}" for count in counts), clean(node.trouble))
 
 
-def _shown(found: InspectedNode | Inspection) -> dict[str, Any]:
+def _shown(found: msgspec.Struct) -> dict[str, Any]:
     """As JSON has it: ids in hex."""
     return {name: _hex(value) for name, value in msgspec.structs.asdict(found).items()}
 
@@ -90,4 +116,6 @@ def _shown(found: InspectedNode | Inspection) -> dict[str, Any]:
 def _hex(value: object) -> object:
     if isinstance(value, list):
         return [_hex(each) for each in value]
+    if isinstance(value, msgspec.Struct):
+        return _shown(value)
     return value.hex() if isinstance(value, bytes) else value

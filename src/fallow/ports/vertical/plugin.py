@@ -84,6 +84,10 @@ class Vertical(Protocol):
         """
         raise InvalidInput("agent.lends", f"Nothing is lent to {self.name} beside leases.")
 
+    def lent_folder(self, lends: str) -> str:
+        """Which folder an owner lends by these words, which were checked; empty: none."""
+        return ""
+
     def worker(self, ground: WorkerGround) -> Worker:
         """Make the provider's side."""
         ...

@@ -77,6 +77,10 @@ class Storage(Vertical):
             + ("" if lending.durable else f"\n  {CACHED_SAYS}")
         )
 
+    def lent_folder(self, lends: str) -> str:
+        """See `Vertical.lent_folder`."""
+        return read_lending(lends).folder
+
     def hand_back_text(self, lends: str) -> str:
         """See `Vertical.hand_back_text`."""
         return (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 from fallow.domain.happenings import Gathering, Happening, Happenings, Kind
@@ -16,6 +17,7 @@ from fallow.ports.happenings import show
 from fallow.ports.vertical.control import Ask
 from fallow.verticals.storage.control.choosing import Uniform
 from fallow.verticals.storage.control.limits import Secrets
+from fallow.verticals.storage.control.lost_pieces import lose
 from fallow.verticals.storage.control.nodes import Lender, Nodes
 from fallow.verticals.storage.control.questioning import Contained, Job, Questioner, Result
 from fallow.verticals.storage.control.recovering import recovering_in
@@ -23,6 +25,7 @@ from fallow.verticals.storage.control.sampling import Sampler
 from fallow.verticals.storage.control.segments import piece_bytes
 from fallow.verticals.storage.control.verdicts import Verdicts, new_state, read_contained, read_state
 from fallow.verticals.storage.core.auditing import Asked, audits_a_day, drawn_chunk
+from fallow.verticals.storage.core.profiles import PROFILES
 from fallow.verticals.storage.core.questions import Evidence
 from fallow.verticals.storage.core.reputation import DAY_MS
 
@@ -116,11 +119,11 @@ class Audits:
             return await self._jobs(tx, there, lenders)
 
     async def book(self) -> None:
-        """Write down what was found since the last time."""
+        """Write down what was found since the last time; a piece that is not right is lost from then on."""
         while self._results:
-            first = {result.lender.alias: result for result in reversed(self._results)}
-            booked = await self._verdicts.book([*first.values()])
-            self._results = [one for one in self._results if one is not first.get(one.lender.alias)]
+            some = self._next()
+            booked = await self._verdicts.book(some, partial(self._lose, some))
+            self._results = [one for one in self._results if not any(one is each for each in some)]
             await show(self._bus, _happened(booked, self._clock.now_ms()))
 
     async def scores(self) -> list[Score]:
@@ -131,6 +134,21 @@ class Audits:
                 " (alias) ORDER BY alias"
             )
         return [_score(row) for row in rows]
+
+    def _next(self) -> list[Result]:
+        """The first of each node; a failure by itself: who holds one segment waits for nobody who holds another."""
+        first = {result.lender.alias: result for result in reversed(self._results)}
+        failed = [one for one in first.values() if one.outcome == "failed"]
+        return failed[:1] or [*first.values()]
+
+    async def _lose(self, results: Sequence[Result], tx: Transaction) -> None:
+        """As where repairs do not get a piece: it counts no more, while as many others are left as it takes."""
+        failed = [one for one in results if one.outcome == "failed"]
+        rows = await live(tx, [one.segment for one in failed])
+        for one in failed:
+            if one.segment in rows:
+                needed = PROFILES[rows[one.segment]["profile"]].needed
+                await lose(tx, one.lender.alias, [one.segment], self._clock.now_ms(), others_min=needed)
 
     async def _do(self, job: Job) -> None:
         self._results.append(await self._questioner.ask(job))

@@ -1,6 +1,6 @@
-"""Checks what the network knows of pieces against what nodes have: both ways, bit by bit, when an operator asks for it.
+"""Checks objects against segments, and these against the pieces that nodes have: both ways, where an operator asks.
 
-What is missing is only reported: audits and repair see to it by themselves. Where the operator asked for that, what
+What is missing is only reported: audits and repair see to pieces by themselves. Where the operator asked for that, what
 segments name comes back out of its node's trash, and what no segment knows is put there, to be kept for seven days.
 """
 
@@ -24,6 +24,7 @@ from fallow.verticals.storage.control.inspection_rows import GONE_MS, Inspection
 from fallow.verticals.storage.control.known_pieces import KnownPieces, aliases_of
 from fallow.verticals.storage.control.limits import Secrets
 from fallow.verticals.storage.control.nodes import Nodes
+from fallow.verticals.storage.control.object_bytes import ObjectBytes
 from fallow.verticals.storage.control.questioning import printable
 from fallow.verticals.storage.core.orders import PieceId
 from fallow.verticals.storage.core.questions import PIECES_AT_ONCE, Held, Page, Question, TakeBack, Trash
@@ -127,16 +128,20 @@ class Check:
         self._said_ms = clock.monotonic_ms()
 
     async def run(self) -> None:
-        """Go through all segments, then through all pieces.
+        """Go through all objects, then through all segments, then through all pieces.
 
         Raises:
             Superseded: somebody else has begun it anew.
         """
+        objects = ObjectBytes(self._database)
+        async for _ in objects.look():
+            await self._went_on()
         async for rows in self._known.stored():
             await self._look_for(rows)
             await self._went_on(len(rows))
         await self._look_through()
-        await self._rows.end(self._owner, self._segments, [*self._found.values(), *await self._not_there()])
+        nodes = [*self._found.values(), *await self._not_there()]
+        await self._rows.end(self._owner, self._segments, nodes, objects.found)
 
     async def _went_on(self, segments: int = 0) -> None:
         self._segments += segments

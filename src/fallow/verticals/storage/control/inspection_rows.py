@@ -1,4 +1,4 @@
-"""The last check of pieces as rows: who asked for it, who does it, and what was found of each node."""
+"""The last check of pieces as rows: who asked for it, who does it, and what was found of each node, and of objects."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from fallow.verticals.storage.core.upkeep import (
     GetInspection,
     Inspect,
     InspectedNode,
+    InspectedObjects,
     Inspection,
 )
 
@@ -30,7 +31,7 @@ SET state = 'asked', repair = $1, owner = '', asked_ms = $2, updated_ms = $2, se
 RETURNING repair
 """
 _TAKE: Final = """
-UPDATE storage.inspection SET state = 'running', owner = $1, updated_ms = $2, segments = 0
+UPDATE storage.inspection SET state = 'running', owner = $1, updated_ms = $2, segments = 0, objects = ''
 WHERE state = 'asked' OR (state = 'running' AND updated_ms < $3) RETURNING repair
 """
 
@@ -83,12 +84,13 @@ class InspectionRows:
         """Say how far it is; whether it is still the asker's to do."""
         return await self._update(owner, "running", segments)
 
-    async def end(self, owner: bytes, segments: int, nodes: Iterable[InspectedNode]) -> None:
+    async def end(self, owner: bytes, segments: int, nodes: Iterable[InspectedNode], objects: InspectedObjects) -> None:
         """Write what was found, unless somebody else does it by now."""
         reports = [(one.alias, msgspec.msgpack.encode(one)) for one in nodes]
         async with self._database.transaction() as tx:
             if await _set(tx, owner, "done", segments, self._clock.now_ms()):
                 await tx.copy("storage.inspected", ["alias", "report"], reports)
+                await tx.execute("UPDATE storage.inspection SET objects = $1", msgspec.msgpack.encode(objects))
 
     async def _update(self, owner: bytes, state: str, segments: int) -> bool:
         async with self._database.transaction() as tx:
@@ -108,5 +110,9 @@ async def _set(tx: Transaction, owner: bytes, state: str, segments: int, now_ms:
 
 
 async def _inspection(tx: Transaction) -> Inspection:
-    rows = await tx.fetch("SELECT state, repair, asked_ms, updated_ms, segments FROM storage.inspection")
-    return Inspection(**dict(rows[0])) if rows else Inspection(state="none")
+    rows = await tx.fetch("SELECT state, repair, asked_ms, updated_ms, segments, objects FROM storage.inspection")
+    if not rows:
+        return Inspection(state="none")
+    row = dict(rows[0])
+    found = row.pop("objects")
+    return Inspection(objects=msgspec.msgpack.decode(found, type=InspectedObjects) if found else None, **row)

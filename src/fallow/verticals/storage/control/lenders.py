@@ -14,14 +14,15 @@ from fallow.ports.clock import Clock
 from fallow.ports.database import Database, Row
 from fallow.ports.vertical.control import ControlGround
 from fallow.verticals.storage.control.notes import note_of
+from fallow.verticals.storage.control.questioning import printable
 from fallow.verticals.storage.control.statements import ROWS, month_of, statement_of
 from fallow.verticals.storage.core.lenders import GetLenders, LenderView, holds, said
-from fallow.verticals.storage.core.questions import Note
+from fallow.verticals.storage.core.questions import CLOCK, Note
 from fallow.verticals.storage.core.tariff import DAY_MS
 
 EVIDENCE_SHOWN: Final = 3
 NODES: Final = """
-SELECT alias, node, limit_bytes, seen_ms FROM storage.node
+SELECT alias, node, limit_bytes, seen_ms, trouble FROM storage.node
 WHERE account = $1 AND node > $2 AND exit <> 'left' ORDER BY node LIMIT $3
 """
 _FOUND: Final = """
@@ -30,7 +31,14 @@ FROM storage.node n JOIN storage.finding f USING (alias)
 WHERE {} AND f.kind <> '' ORDER BY n.node, f.code, f.id DESC
 """
 _FOUND_OF: Final = _FOUND.format("n.alias = ANY($1::integer[])")
-_FOUND_OF_ACCOUNT: Final = _FOUND.format("n.account = $1 AND n.exit <> 'left'")
+_FOUND_OF_ACCOUNT: Final = f"""
+({_FOUND.format("n.account = $1 AND n.exit <> 'left'")})
+UNION ALL
+SELECT node, 0, alias, seen_ms, 'warning', '{CLOCK}',
+    regexp_replace(substr(trouble, {len(CLOCK) + 3}), '[[:cntrl:]]', '', 'g') FROM storage.node
+WHERE account = $1 AND exit <> 'left' AND trouble LIKE '{CLOCK}: %'
+ORDER BY node, code
+"""  # noqa: S608 - our words
 
 
 class Lenders:
@@ -53,10 +61,16 @@ class Lenders:
             for row in await tx.fetch(_FOUND_OF, list(standing)):
                 if holds(row["kind"], row["at_ms"], now):
                     found[row["alias"]].append(_brief(await note_of(tx, row, EVIDENCE_SHOWN)))
+            for row in nodes:
+                if row["trouble"].startswith(CLOCK):
+                    found[row["alias"]].append(_of_clock(row))
             return [self._view(row, standing[row["alias"]], found[row["alias"]], now) for row in nodes]
 
     async def alerts(self, request: AccountRef) -> list[Alert]:
-        """Tell what was found of an account's nodes and holds now, at most `ALERTS_MAX`, by the nodes' keys."""
+        """Tell what was found of an account's nodes and holds now, at most `ALERTS_MAX`, by the nodes' keys.
+
+        And whose clocks are wrong, by what they say.
+        """
         now = self._clock.now_ms()
         async with self._database.transaction() as tx:
             rows = await tx.fetch(_FOUND_OF_ACCOUNT, address(request.account))
@@ -75,6 +89,11 @@ class Lenders:
 def _brief(note: Note) -> Note:
     """Without what the node answered, which it has itself: it would not all go over the bus."""
     return msgspec.structs.replace(note, evidence=[msgspec.structs.replace(one, answer=b"") for one in note.evidence])
+
+
+def _of_clock(row: Row) -> Note:
+    """What a node says of its clock."""
+    return Note("warning", CLOCK, printable(row["trouble"].removeprefix(f"{CLOCK}: ")), row["seen_ms"])
 
 
 def _alert(row: Row) -> Alert:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from fallow.domain.errors import Conflict, NotFound, TooMuch
+from fallow.domain.errors import Conflict, InvalidInput, NotFound, TooMuch
 from fallow.ports.clock import Clock
 from fallow.ports.database import Transaction
 from fallow.verticals.storage.control import shares
@@ -21,6 +21,8 @@ LATE_MS: Final = 2 * LIMIT_MS
 """Until then a piece may still be brought to a node that was named for it."""
 BEGUN_BYTES_MAX: Final = 1024 * SEGMENT_BYTES
 """Of one account, with what it has given up until nodes are asked to delete that: nobody pays for it."""
+CRUMB_BYTES: Final = 1024
+"""A segment's row, with its indexes, takes some 600 bytes where it has 80 pieces; nobody but nodes is paid for it."""
 BEGUN_BYTES_MIN: Final = 1 << 20
 """Each counts as that, if it has less: there is a row of it, and of its nodes' room something is set aside."""
 
@@ -79,6 +81,9 @@ class SegmentRows:
         """See the port. From then on, if the transaction is committed, they are kept until they are dropped.
 
         Segments behind a gap of indexes do not count, and are not kept.
+
+        Raises:
+            InvalidInput: `storage.crumbs`.
         """
         rows = await tx.fetch(
             "WITH whole AS (SELECT id FROM"
@@ -89,7 +94,14 @@ class SegmentRows:
             stream,
             part,
         )
-        return sum(row["payload"] for row in rows)
+        stored = sum(int(row["payload"]) for row in rows)
+        if len(rows) > 1 + stored // CRUMB_BYTES:
+            raise InvalidInput(
+                "storage.crumbs",
+                f"{len(rows):,} segments for {stored:,} bytes take more room here than these bring.",
+                f"Have each but the last hold {SEGMENT_BYTES >> 20} MiB, or {CRUMB_BYTES} bytes at least.",
+            )
+        return stored
 
     async def adopt(self, tx: Transaction, bucket_id: int, stream: bytes, into: bytes, part: int) -> None:
         """See the port. A part of that number before is dropped, unless `stream` has no segments."""

@@ -12,7 +12,11 @@ class Segments(Protocol):
     """The bytes of versions, by bucket and stream."""
 
     async def stored_bytes(self, tx: Transaction, bucket_id: int, stream: bytes, part: int | None) -> int:
-        """Return the payload of its finished segments, indexes without gaps; 0 when there are none."""
+        """Return the payload of its finished segments, indexes without gaps; 0 when there are none.
+
+        Raises:
+            InvalidInput: there are too many for so few bytes (`storage.crumbs`).
+        """
         ...
 
     async def adopt(self, tx: Transaction, bucket_id: int, stream: bytes, into: bytes, part: int) -> None:

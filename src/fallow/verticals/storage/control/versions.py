@@ -72,7 +72,7 @@ class Versions:
 
         Raises:
             Conflict: `storage.stream_used`, too.
-            InvalidInput: `storage.slashes`, `storage.inline`, `storage.no_lock`, `storage.retention`.
+            InvalidInput: `storage.slashes`, `storage.inline`, `storage.no_lock`, `storage.retention`, `storage.crumbs`.
             InsufficientFunds: inline bytes of who cannot pay, as `BeginSegment`.
             TooMuch: `storage.inline_full`, `storage.kept_full`.
         """

@@ -11,7 +11,7 @@ from msgspec import Meta
 from fallow.domain.facts import NodeId
 from fallow.verticals.storage.core.calls.base import Call
 from fallow.verticals.storage.core.exiting import ppm
-from fallow.verticals.storage.core.questions import Note
+from fallow.verticals.storage.core.questions import CLOCK, Note
 from fallow.verticals.storage.core.reputation import DISQUALIFIED_BELOW, ONLINE_SUSPENDED_BELOW, UNKNOWN_SUSPENDED_BELOW
 from fallow.verticals.storage.core.statements import Statement
 
@@ -28,6 +28,8 @@ _JA: Final[dict[str, str]] = {
     f"スコアが {UNKNOWN_SUSPENDED_BELOW} を下回ると新しいデータは来ず、7 日続くと失われたものとして扱われます。",
     "storage.away": "貸し出し中のディスクの稼働率が下がっています。"
     f"直近 30 日で {ONLINE_SUSPENDED_BELOW:.0%} を下回ると新しいデータは来ません。",
+    CLOCK: "ディスクを貸し出している機器の時計がネットワークの時計と 30 分以上ずれているため、断片の読み書きができず、"
+    "新しいデータは来ません。機器で時刻を合わせてください: timedatectl set-ntp true",
 }
 
 

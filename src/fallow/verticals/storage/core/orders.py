@@ -82,6 +82,10 @@ class PieceReceipt(Signed, frozen=True, kw_only=True):
     durable: bool
 
 
+class NotNow(NotAllowed):
+    """A limit is good, and does not hold at this time: `storage.limit`."""
+
+
 class BeyondLimit(InvalidInput):
     """The client has signed (`sealed`) that it had more than a limit allows: `storage.order`."""
 
@@ -96,13 +100,16 @@ def check_limit(sealed: bytes, *, net: str, network_key: bytes, node: bytes, now
 
     Raises:
         InvalidInput: malformed.
-        NotAllowed: not by the network (`signing.signature`), or for another node, or not now (`storage.limit`).
+        NotAllowed: not by the network (`signing.signature`), or for another node (`storage.limit`).
+        NotNow: the same code; it has expired, or is of a later time.
     """
     limit = OrderLimit.open(sealed, network_key)
     if limit.net != net or limit.node != node:
         raise NotAllowed("storage.limit", "The order limit is for another node.")
-    if not now_ms < limit.expires_ms <= now_ms + 2 * LIMIT_MS:
-        raise NotAllowed("storage.limit", "The order limit has expired.", "Ask the network for a new one.")
+    if now_ms >= limit.expires_ms:
+        raise NotNow("storage.limit", "The order limit has expired.", "Ask the network for a new one.")
+    if limit.expires_ms > now_ms + 2 * LIMIT_MS:
+        raise NotNow("storage.limit", "The order limit is of a later time than it is here.", "Take another node.")
     return limit
 
 

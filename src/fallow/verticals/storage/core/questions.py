@@ -16,6 +16,8 @@ from fallow.domain.records import Count
 from fallow.verticals.storage.core.orders import PieceId
 from fallow.verticals.storage.core.tariff import DAY_MS
 
+CLOCK: Final = "storage.clock"
+"""How a node's trouble begins where its clock is wrong: its owner is told of that, wherever he looks."""
 PIECES_AT_ONCE: Final = 1000
 TRASH_MS: Final = 7 * DAY_MS
 """How long a node keeps what it was told to put into the trash."""

@@ -60,14 +60,40 @@ class InspectedNode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     pieces: list[bytes] = []
 
 
+class OtherBytes(msgspec.Struct, frozen=True, kw_only=True):
+    """A version whose segments have other bytes (`stored`) than it has (`size`). No `bucket`: that is not there."""
+
+    bucket: str
+    version: bytes
+    stream: bytes
+    size: int
+    stored: int
+
+
+class InspectedObjects(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What versions have of the segments that they should, and what segments there are besides.
+
+    `on_nodes`: versions whose bytes are in segments; `other`: those of them whose segments have other bytes.
+    `forgotten`: segments that are kept for a version or an upload that is not there: nobody reads them, and nobody
+    deletes them. The first of both are shown.
+    """
+
+    on_nodes: int = 0
+    other: int = 0
+    forgotten: int = 0
+    versions: list[OtherBytes] = []
+    segments: list[bytes] = []
+
+
 class Inspection(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A check of all pieces. `segments`: how many were looked at so far; `nodes` is a page, by alias."""
+    """A check of all pieces and objects. `segments`: how many were looked at so far; `nodes` is a page, by alias."""
 
     state: Literal["none", "asked", "running", "done"]
     repair: bool = False
     asked_ms: int = 0
     updated_ms: int = 0
     segments: int = 0
+    objects: InspectedObjects | None = None
     nodes: list[InspectedNode] = []
 
 

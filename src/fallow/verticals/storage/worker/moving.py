@@ -13,9 +13,17 @@ from fallow.ports.clock import Clock
 from fallow.ports.streams import Stream
 from fallow.ports.vertical.worker import Closed
 from fallow.verticals.storage.core import wire
-from fallow.verticals.storage.core.orders import STEP_BYTES, BeyondLimit, OrderLimit, PieceReceipt, check_limit
+from fallow.verticals.storage.core.orders import (
+    STEP_BYTES,
+    BeyondLimit,
+    NotNow,
+    OrderLimit,
+    PieceReceipt,
+    check_limit,
+)
 from fallow.verticals.storage.core.serving import GETS, Bytes, Claimed, Event, GetSide, Ordered, PutSide
 from fallow.verticals.storage.worker.book import Book
+from fallow.verticals.storage.worker.clock import NetworkTime
 from fallow.verticals.storage.worker.outgoing import Outgoing
 from fallow.verticals.storage.worker.store import PieceStore
 from fallow.verticals.storage.worker.threads import in_thread
@@ -78,6 +86,7 @@ class Ground(NamedTuple):
     store: PieceStore
     book: Book
     owner: Owner
+    time: NetworkTime
 
 
 def portion_bytes(streams: int) -> int:
@@ -121,7 +130,10 @@ class Moving:
     def _limit(self, sealed: bytes, client: bytes) -> OrderLimit:
         ground = self._ground
         now_ms = ground.clock.now_ms()
-        limit = check_limit(sealed, net=ground.net, network_key=ground.network_key, node=ground.node, now_ms=now_ms)
+        try:
+            limit = check_limit(sealed, net=ground.net, network_key=ground.network_key, node=ground.node, now_ms=now_ms)
+        except NotNow as error:
+            raise ground.time.blamed(error) from error
         if limit.client != client:
             raise NotAllowed("storage.limit", "The order limit is another client's.")
         return limit

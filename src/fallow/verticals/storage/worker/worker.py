@@ -20,6 +20,7 @@ from fallow.verticals.storage.core.questions import ExitSays, Note, Prove, Stock
 from fallow.verticals.storage.core.statements import Statement
 from fallow.verticals.storage.worker.answers import answer
 from fallow.verticals.storage.worker.book import PAIRS_MAX, Book
+from fallow.verticals.storage.worker.clock import NetworkTime
 from fallow.verticals.storage.worker.folder import Folder
 from fallow.verticals.storage.worker.leaving import Leaving
 from fallow.verticals.storage.worker.moving import STALL_S, Ground, Moving, Owner, portion_bytes
@@ -55,6 +56,7 @@ class StorageWorker(Worker):
         self._lending = read_lending(ground.lends) if ground.lends else None
         self._leaving = Leaving(ground.kept, net=ground.net, node=ground.node, network_key=ground.network_key)
         self._owner = Owner(self._closed)
+        self._time = NetworkTime(ground.clock)
         self._kept: Ground | None = None
         self._why_not = ""
         self._troubles: dict[str, str] = {}
@@ -227,13 +229,14 @@ class StorageWorker(Worker):
             store.close()
             raise
         self._kept = Ground(
-            ground.net, ground.node, ground.network_key, ground.sign, ground.clock, store, book, self._owner
+            ground.net, ground.node, ground.network_key, ground.sign, ground.clock, store, book, self._owner, self._time
         )
 
     def _hear(self, statement: Statement) -> None:
-        """Take the network's word on this node, the latest one."""
+        """Take the network's word on this node, the latest one, signed just now."""
         if (statement.net, statement.node) != (self._ground.net, self._ground.node):
             raise InvalidInput("storage.statement", "That statement is of another node.")
+        self._time.hear(statement.at_ms)
         if self._statement is None or statement.at_ms >= self._statement.at_ms:
             self._statement = statement
 
@@ -261,6 +264,8 @@ class StorageWorker(Worker):
         failed = self._kept.store.failed if self._kept is not None else ""
         if failed:
             return f"storage.disk_failing: {failed}"
+        if self._time.trouble:
+            return self._time.trouble
         if amounts.room_bytes < ROOM_MIN_BYTES:
             return "storage.full: there is no room for another piece"
         return next(iter(self._troubles.values()), "")

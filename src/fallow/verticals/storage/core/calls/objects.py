@@ -74,7 +74,8 @@ class PutObject(Call[Version], frozen=True, kw_only=True):
 
     Raises as `If`; NotFound: `storage.no_bucket`; Conflict: `storage.incomplete` (segments are missing);
     InsufficientFunds as `BeginSegment`, where it is inline; TooMuch: `storage.inline_full`: then it is to be stored in
-    segments; `storage.kept_full`: see `KEPT_BYTES_MAX`.
+    segments; `storage.kept_full`: see `KEPT_BYTES_MAX`; InvalidInput: `storage.crumbs`: it is in more segments than it
+    has kilobytes, and one.
     """
 
     name: ClassVar[str] = "object.put"
