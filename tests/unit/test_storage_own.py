@@ -289,10 +289,12 @@ async def test_of_what_an_error_cancels_the_rest_was_not_begun() -> None:
 def test_what_a_network_says_is_no_command_of_the_shell(capsys: pytest.CaptureFixture[str]) -> None:
     say_s3("https://x; touch pwned", "$(touch pwned)", "a'`touch pwned`\x1b]0;x\nrm")
     said = capsys.readouterr().out
-    assert len(said.splitlines()) == 5
+    assert len(said.splitlines()) == 6
     assert [word for line in said.splitlines() for word in shlex.split(line)] == [
         "export",
         "AWS_ENDPOINT_URL=https://x; touch pwned",
+        "export",
+        "S3_ENDPOINT_URL=https://x; touch pwned",
         "export",
         "AWS_ACCESS_KEY_ID=$(touch pwned)",
         "export",

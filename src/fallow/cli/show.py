@@ -82,6 +82,7 @@ def say_s3(endpoint: str, access_key: str, secret_key: str, ca: str = "") -> Non
     """
     for name, value in (
         ("AWS_ENDPOINT_URL", endpoint),
+        ("S3_ENDPOINT_URL", endpoint),  # the one that s5cmd reads: without it that asks Amazon
         ("AWS_ACCESS_KEY_ID", access_key),
         ("AWS_SECRET_ACCESS_KEY", secret_key),
         ("AWS_REGION", "fallow"),
