@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 from fallow.adapters.clock import SystemClock
 from fallow.cli import storage_files, storage_secret
 from fallow.cli.main import INTERRUPTED_EXIT, run
-from fallow.cli.show import say_s3
+from fallow.cli.show import say_s3, show_error
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, NotFound, Unavailable
 from fallow.ports.bus import MESSAGE_BYTES_MAX
 from fallow.verticals.storage.client.copying import Sum, download, place_below
@@ -321,6 +321,13 @@ def test_boto3_takes_what_is_printed_whatever_else_it_was_set_up_for(
         monkeypatch.setenv(name, value)
     client = boto3.client("s3")
     assert (client.meta.region_name, client.meta.endpoint_url) == ("fallow", "http://127.0.0.1:1")
+
+
+def test_who_stores_by_a_grant_what_is_there_is_told_so_and_not_of_a_condition_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show_error(Conflict("storage.condition", "The object is not as the request's condition says."), as_json=False)
+    assert "There is such an object already" in capsys.readouterr().err
 
 
 def test_who_waits_for_a_network_that_is_away_can_end_that(

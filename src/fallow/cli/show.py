@@ -112,6 +112,7 @@ def show_error(error: FallowError, *, as_json: bool) -> None:
 HINTS = {
     "http.invalid": "See with --help what each argument takes. If yours are right, update this command: "
     "it is not of the network's version.",
+    "storage.condition": "There is such an object already, and who may write and not delete replaces none.",
 }
 """In place of hints for those who write requests themselves."""
 
