@@ -77,6 +77,7 @@ class MemoryStore:
             made_ms=self._clock.now_ms(),
             profile=profile,
             countries=list(countries),
+            versioning="enabled" if lock else "off",
             lock=lock,
             settings=dict(settings),
         )

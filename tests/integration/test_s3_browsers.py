@@ -170,7 +170,14 @@ def test_a_policy_that_does_not_fit_is_refused(s3: World, bucket: str, changed: 
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"no form", f"--{BOUNDARY}\r\n\r\n".encode(), form({"key": "k"})[0][:-10], form({"key": "k" * 70_000})[0]],
+    [
+        b"",
+        b"no form",
+        f"--{BOUNDARY}\r\n\r\n".encode(),
+        form({"key": "k"})[0][:-10],
+        form({"key": "k" * 70_000})[0],
+        form({"key": "k\0"})[0],
+    ],
 )
 def test_what_is_no_form_is_refused(s3: World, bucket: str, body: bytes) -> None:
     s3.client().put_bucket_acl(Bucket=bucket, ACL="public-read-write")

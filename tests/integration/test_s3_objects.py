@@ -223,6 +223,9 @@ def test_headers_of_the_answer_can_be_chosen_by_who_signs(s3: World, bucket: str
     put(client, bucket, ACL="public-read")
     answer = client.get_object(Bucket=bucket, Key="foo", ResponseContentType="foo/bar", ResponseCacheControl="no-cache")
     assert (answer["ContentType"], answer["CacheControl"]) == ("foo/bar", "no-cache")
+    name = 'attachment; filename="写真.jpg"'
+    said = client.get_object(Bucket=bucket, Key="foo", ResponseContentDisposition=name)["ContentDisposition"]
+    assert said.encode("latin-1").decode() == name, "as UTF-8, which browsers take"
     path = f"/{bucket}/foo?response-content-type=text%2Fhtml%0d%0aSet-Cookie:%20a=b"
     assert plainly(s3, "GET", path)[0] == 400
     url = client.generate_presigned_url(

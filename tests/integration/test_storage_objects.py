@@ -175,6 +175,8 @@ async def test_object_lock_needs_versions_and_stays(world: ObjectsWorld) -> None
         await versioning(world, "suspended")
     with pytest.raises(Conflict, match="lock_stays"):
         await world.ask(SetBucket(account=ACCOUNT, bucket=B, lock=False))
+    made = await world.ask(MakeBucket(account=ACCOUNT, bucket="locked", lock=True))
+    assert (made.lock, made.versioning) == (True, "enabled")
 
 
 async def test_only_an_empty_bucket_is_dropped_and_its_uploads_with_it(world: ObjectsWorld) -> None:

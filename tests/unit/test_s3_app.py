@@ -227,6 +227,8 @@ async def test_a_store_that_fails_at_once_is_said_to(desk: Desk) -> None:
         (InsufficientFunds("storage.no_subscription", "Nothing was bought."), 403, b"AccessDenied"),
         (TooMuch("rate.requests", "Too many."), 503, b"SlowDown"),
         (TooMuch("storage.kept_full", "Too much."), 403, b"QuotaExceeded"),
+        (TooMuch("storage.head", "Its tags are too long."), 400, b"MetadataTooLarge"),
+        (TooMuch("storage.settings", "A bucket has at most so much."), 400, b"InvalidRequest"),
         (Conflict("storage.incomplete", "Segments are missing."), 409, b"OperationAborted"),
         (NotFound("storage.isal", "ISA-L is not installed."), 500, b"InternalError"),
     ],

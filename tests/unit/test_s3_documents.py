@@ -121,6 +121,7 @@ def test_what_is_no_md5_is_refused(text: str) -> None:
         ("bytes=-3", Span(7, 10)),
         ("bytes=-30", Span(0, 10)),
         ("bytes=8-99", Span(8, 10)),
+        ("bytes=4-9223372036854775806", Span(4, 10)),
         ("bytes=5-4", None),
         ("bytes=0-1,3-4", None),
         ("lines=1-2", None),

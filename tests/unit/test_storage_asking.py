@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -14,6 +14,7 @@ from fallow.verticals.storage.core.calls.base import Call
 from fallow.verticals.storage.core.calls.buckets import GetBucket, MakeBucket
 from fallow.verticals.storage.core.calls.objects import DeleteObjects, Deletion
 from fallow.verticals.storage.core.calls.segments import ReadSegments
+from fallow.verticals.storage.core.calls.uploads import PutPart
 from tests.instant_chain import SwiftClock
 
 BUCKET = {"name": "bucket", "account": "a", "made_ms": 1, "profile": "lab"}
@@ -22,8 +23,9 @@ BUCKET = {"name": "bucket", "account": "a", "made_ms": 1, "profile": "lab"}
 class Lossy:
     """A bus that loses the first requests with an error of this code."""
 
-    def __init__(self, lost: int, code: str) -> None:
+    def __init__(self, lost: int, code: str, answer: dict[str, Any]) -> None:
         self.asked: list[str] = []
+        self._answer = answer
         self._lost = lost
         self._code = code
 
@@ -33,7 +35,7 @@ class Lossy:
         self.asked.append(subject)
         if len(self.asked) <= self._lost:
             raise Unavailable(self._code, "It was lost.")
-        return msgspec.msgpack.encode({"ok": BUCKET})
+        return msgspec.msgpack.encode({"ok": self._answer})
 
 
 GET = GetBucket(account="a", bucket="bucket")
@@ -41,9 +43,13 @@ MAKE = MakeBucket(account="a", bucket="bucket")
 DELETE = DeleteObjects(account="a", bucket="bucket", deletions=[Deletion(object=b"k")])
 
 
-async def asked(call: Call[object], lost: int, code: str) -> int:
+PART = PutPart(account="a", bucket="bucket", stream=bytes(16), bytes_of=bytes(16), number=1, size=9, etag="e")
+STORED = {"number": 1, "size": 9, "etag": "e", "made_ms": 1}
+
+
+async def asked(call: Call[object], lost: int, code: str, answer: dict[str, Any] = BUCKET) -> int:
     """How often it was asked, until it was answered."""
-    bus = Lossy(lost, code)
+    bus = Lossy(lost, code, answer)
     await BusAsker(cast("Bus", bus), SwiftClock()).ask(call)
     assert set(bus.asked) == {f"vertical.storage.{call.name}"}
     return len(bus.asked)
@@ -55,6 +61,7 @@ async def test_what_nobody_got_is_asked_again() -> None:
 
 async def test_what_may_have_been_done_is_asked_again_where_that_changes_nothing() -> None:
     assert await asked(cast("Call[object]", GET), 2, "bus.timeout") == 3
+    assert await asked(cast("Call[object]", PART), 2, "bus.timeout", STORED) == 3
     for call in (MAKE, DELETE):
         with pytest.raises(Unavailable):
             await asked(cast("Call[object]", call), 1, "bus.timeout")

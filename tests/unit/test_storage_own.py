@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 from fallow.adapters.clock import SystemClock
 from fallow.cli import storage_files, storage_secret
 from fallow.cli.main import INTERRUPTED_EXIT, run
-from fallow.cli.show import say_s3
+from fallow.cli.show import say_s3, show_error
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, NotFound, Unavailable
 from fallow.ports.bus import MESSAGE_BYTES_MAX
 from fallow.verticals.storage.client.copying import Sum, download, place_below
@@ -125,10 +125,10 @@ async def test_a_bucket_opens_under_its_secret_alone(
         assert refused.value.code == code
 
 
-@pytest.mark.parametrize("sizes", [(), (5,), (5, 5, 3), (1, 0, 2)])
+@pytest.mark.parametrize("sizes", [(), (5,), (5, 5, 3), (1, 0, 2), (0,)])
 def test_the_sum_is_that_of_s3(sizes: tuple[int, ...]) -> None:
-    data = random.randbytes(sum(sizes) or 20)
-    for cut in range(1, len(data) + 1):
+    data = random.randbytes(sum(sizes) if sizes else 20)
+    for cut in range(1, len(data) + 2):
         made = Sum(sizes)
         for at in range(0, len(data), cut):
             made.add(data[at : at + cut])
@@ -289,10 +289,12 @@ async def test_of_what_an_error_cancels_the_rest_was_not_begun() -> None:
 def test_what_a_network_says_is_no_command_of_the_shell(capsys: pytest.CaptureFixture[str]) -> None:
     say_s3("https://x; touch pwned", "$(touch pwned)", "a'`touch pwned`\x1b]0;x\nrm")
     said = capsys.readouterr().out
-    assert len(said.splitlines()) == 5
+    assert len(said.splitlines()) == 6
     assert [word for line in said.splitlines() for word in shlex.split(line)] == [
         "export",
         "AWS_ENDPOINT_URL=https://x; touch pwned",
+        "export",
+        "S3_ENDPOINT_URL=https://x; touch pwned",
         "export",
         "AWS_ACCESS_KEY_ID=$(touch pwned)",
         "export",
@@ -319,6 +321,13 @@ def test_boto3_takes_what_is_printed_whatever_else_it_was_set_up_for(
         monkeypatch.setenv(name, value)
     client = boto3.client("s3")
     assert (client.meta.region_name, client.meta.endpoint_url) == ("fallow", "http://127.0.0.1:1")
+
+
+def test_who_stores_by_a_grant_what_is_there_is_told_so_and_not_of_a_condition_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show_error(Conflict("storage.condition", "The object is not as the request's condition says."), as_json=False)
+    assert "There is such an object already" in capsys.readouterr().err
 
 
 def test_who_waits_for_a_network_that_is_away_can_end_that(

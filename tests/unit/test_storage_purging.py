@@ -12,11 +12,12 @@ import pytest
 from fallow.bootstrap.settings import Settings
 from fallow.cli import storage_files, storage_purge
 from fallow.cli.main import run
+from fallow.cli.storage_place import Remote
 from fallow.cli.storage_purge import BACKUP_DAYS, unproved_of
 from fallow.domain.errors import NotFound
 from fallow.sdk.storage import OwnStorage, Shares
 from fallow.verticals.storage.client.purging import purge
-from fallow.verticals.storage.client.store import NO_LOCK, Deleting, Ended, Head, Lock, Marks
+from fallow.verticals.storage.client.store import NO_LOCK, Deleting, Ended, Gone, Head, Listing, Lock, Marks
 from fallow.verticals.storage.core.calls.objects import Unpurged
 from fallow.verticals.storage.core.questions import TRASH_MS
 from tests.memory_store import MemoryStore
@@ -187,3 +188,32 @@ def test_nodes_that_are_there_are_waited_for_and_others_are_named(
     assert typed(monkeypatch, store, "fallow://bucket/ab", "--purge", "--json") == 0
     said = json.loads(capsys.readouterr().out)
     assert (len(asked), said["not_proved"][0]["code"]) == (1, "nodes_waiting")
+
+
+class Paged(MemoryStore):
+    """Lists two names at a time; `done` says what was asked of it."""
+
+    def __init__(self) -> None:
+        super().__init__(FakeClock())
+        self.done: list[str] = []
+
+    async def names(self, *at: Any, **said: Any) -> Listing:
+        """See `Store`."""
+        self.done.append("list")
+        return await super().names(*at, **{**said, "limit": 2})
+
+    async def delete(self, *at: Any, **said: Any) -> list[Gone]:
+        """See `Store`."""
+        self.done.append("delete")
+        return await super().delete(*at, **said)
+
+
+async def test_a_folder_is_deleted_as_it_is_listed_for_it_may_be_larger_than_this_machines_memory() -> None:
+    store = Paged()
+    await store.make_bucket(ACCOUNT, "bucket", settings={})
+    for name in (*NAMES, "b"):
+        await put(store, name)
+    own = OwnStorage(store, ACCOUNT, cast("Shares", None))
+    assert await storage_files.remove(own, Remote("bucket", "a"), below=True) == list(NAMES)
+    assert store.done == ["list", "delete", "list", "delete"]
+    assert await left(store) == ["b"]

@@ -75,6 +75,7 @@ def say_s3(endpoint: str, access_key: str, secret_key: str, ca: str = "") -> Non
     """
     for name, value in (
         ("AWS_ENDPOINT_URL", endpoint),
+        ("S3_ENDPOINT_URL", endpoint),  # the one that s5cmd reads: without it that asks Amazon
         ("AWS_ACCESS_KEY_ID", access_key),
         ("AWS_SECRET_ACCESS_KEY", secret_key),
         ("AWS_REGION", "fallow"),
@@ -104,6 +105,7 @@ def show_error(error: FallowError, *, as_json: bool) -> None:
 HINTS = {
     "http.invalid": "See with --help what each argument takes. If yours are right, update this command: "
     "it is not of the network's version.",
+    "storage.condition": "There is such an object already, and who may write and not delete replaces none.",
 }
 """In place of hints for those who write requests themselves."""
 

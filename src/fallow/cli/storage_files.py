@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -130,16 +130,15 @@ async def copy_down(own: OwnStorage, source: Remote, to: Path, *, below: bool) -
 
 
 async def remove(own: OwnStorage, at: Remote, *, below: bool) -> list[str]:
-    """Delete an object, or with `below` all whose names begin so; returns their names."""
+    """Delete an object, or with `below` all whose names begin so, as they are listed; returns their names."""
     await own.store.bucket(at.bucket)
-    if below:
-        pages = [page async for page in pages_below(own.store, own.account, at.bucket, at.key)]
-        found = [Deleting(entry.key) for page in pages for entry in page.entries]
-        found += [Deleting("", sealed=name) for page in pages for name in page.damaged]
-    else:
-        found = [Deleting(await _there(own, at))]
-    await delete_all(own.store, own.account, at.bucket, found)
-    return [one.key or f"a name that cannot be read ({one.sealed.hex()[:16]}…)" for one in found]
+    if not below:
+        return await _removed(own, at.bucket, [Deleting(await _there(own, at))])
+    names = list[str]()
+    async for page in pages_below(own.store, own.account, at.bucket, at.key):
+        found = [Deleting(entry.key) for entry in page.entries]
+        names += await _removed(own, at.bucket, found + [Deleting("", sealed=name) for name in page.damaged])
+    return names
 
 
 async def listed(own: OwnStorage, at: Remote, *, below: bool) -> tuple[list[str], list[Entry]]:
@@ -153,6 +152,11 @@ async def listed(own: OwnStorage, at: Remote, *, below: bool) -> tuple[list[str]
     if damaged:
         tell(f"{damaged} names cannot be read. Somebody who may write put them there; `rm -r` deletes them.")
     return folders, entries
+
+
+async def _removed(own: OwnStorage, bucket: str, found: Sequence[Deleting]) -> list[str]:
+    await delete_all(own.store, own.account, bucket, found)
+    return [one.key or f"a name that cannot be read ({one.sealed.hex()[:16]}…)" for one in found]
 
 
 class Moving:

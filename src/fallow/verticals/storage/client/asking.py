@@ -15,7 +15,14 @@ from fallow.verticals.storage.core.calls.base import SUBJECT, Call
 from fallow.verticals.storage.core.calls.buckets import GetBucket, ListBuckets, SetBucket
 from fallow.verticals.storage.core.calls.objects import GetObject, ListObjects, PutObject, SetObject
 from fallow.verticals.storage.core.calls.segments import BeginSegment, EndSegment, ReadSegments
-from fallow.verticals.storage.core.calls.uploads import BeginUpload, CompleteUpload, GetUpload, ListParts, ListUploads
+from fallow.verticals.storage.core.calls.uploads import (
+    BeginUpload,
+    CompleteUpload,
+    GetUpload,
+    ListParts,
+    ListUploads,
+    PutPart,
+)
 
 ReplyT = TypeVar("ReplyT")
 
@@ -27,7 +34,7 @@ UNKNOWN: Final = "bus.timeout"
 """It may have been done."""
 REPEATABLE: Final[tuple[type[Call[Any]], ...]] = (
     GetBucket, ListBuckets, SetBucket, PutObject, GetObject, SetObject, ListObjects,
-    BeginUpload, GetUpload, ListParts, ListUploads, CompleteUpload, BeginSegment, EndSegment, ReadSegments,
+    BeginUpload, GetUpload, PutPart, ListParts, ListUploads, CompleteUpload, BeginSegment, EndSegment, ReadSegments,
 )  # fmt: skip
 """Done twice they are as if done once."""
 

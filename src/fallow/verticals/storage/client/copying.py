@@ -29,6 +29,7 @@ class Sum:
         self._parts: list[bytes] = []
         self._in_parts = self._left is not None
         self._now = hashlib.md5(usedforsecurity=False)
+        self.add(b"")  # a first part may be empty, and nothing come of it
 
     def add(self, data: bytes) -> None:
         """Take bytes in."""

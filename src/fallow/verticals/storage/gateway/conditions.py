@@ -12,7 +12,8 @@ from fallow.verticals.storage.gateway.errors import S3Error
 from fallow.verticals.storage.gateway.numbers import whole
 from fallow.verticals.storage.gateway.times import read_http
 
-_RANGE: Final = re.compile(r"^bytes=([0-9]{0,15})-([0-9]{0,15})\Z")
+_RANGE: Final = re.compile(r"^bytes=([0-9]{0,19})-([0-9]{0,19})\Z")
+"""Some clients write the largest number of 64 bits where they mean the end."""
 _COPY_RANGE: Final = re.compile(r"^bytes=([0-9]{1,15})-([0-9]{1,15})\Z")
 _MS: Final = 1000
 

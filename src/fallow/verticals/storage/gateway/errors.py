@@ -86,6 +86,8 @@ _OURS: Final[dict[str, str]] = {
     "storage.bucket_taken": "BucketAlreadyExists",
     "storage.bucket_not_empty": "BucketNotEmpty",
     "storage.buckets": "TooManyBuckets",
+    "storage.head": "MetadataTooLarge",
+    "storage.settings": "InvalidRequest",
     "storage.kept_full": "QuotaExceeded",
     "storage.no_bucket": "NoSuchBucket",
     "storage.no_object": "NoSuchKey",

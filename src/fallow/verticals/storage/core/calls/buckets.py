@@ -31,7 +31,7 @@ class Bucket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class MakeBucket(Call[Bucket], frozen=True, kw_only=True):
-    """Make a bucket. Names are unique in a network.
+    """Make a bucket. Names are unique in a network. With `lock` it keeps versions from the start.
 
     Conflict: `storage.bucket_yours`, `storage.bucket_taken`. InsufficientFunds: `storage.no_subscription`.
     TooMuch: `storage.buckets`: the account has as many as it may have.

@@ -15,7 +15,7 @@ from fallow.verticals.storage.gateway.auth.sigv4 import (
     signing_key,
     string_to_sign,
 )
-from fallow.verticals.storage.gateway.times import iso
+from fallow.verticals.storage.gateway.times import basic
 
 REGION: Final = "fallow"
 _SAFE: Final = "-_.~"
@@ -28,7 +28,7 @@ def signed_link(url: str, signer: Signer, request: SignedRequest, at_ms: int) ->
     """
     base = urlsplit(url)
     host = base.netloc.removesuffix({"http": ":80", "https": ":443"}[base.scheme])  # as browsers and libraries send it
-    at = iso(at_ms - at_ms % 1000).replace("-", "").replace(":", "").replace(".000", "")
+    at = basic(at_ms)
     scope = Scope(at[:8], REGION, "s3")
     said = {
         **request.query,

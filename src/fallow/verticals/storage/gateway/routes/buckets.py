@@ -66,8 +66,6 @@ async def create_bucket(x: Exchange) -> Response:
         same = decode_acl(there.settings.get(ACL, b""), account) == acl and there.lock == lock
         if not same or there.countries != countries:
             raise S3Error("BucketAlreadyExists") from error
-    if lock:
-        await x.store.set_bucket(account, name, versioning="enabled", settings={})
     return Response(200, {"location": f"/{name}"})
 
 

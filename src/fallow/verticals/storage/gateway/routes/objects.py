@@ -72,9 +72,10 @@ async def get_object(x: Exchange) -> Response:
     headers = entry_headers(entry, x.bucket) | shown.headers
     if x.request.header("x-amz-checksum-mode").upper() == "ENABLED":
         headers |= checksum_headers(entry.head, shown.sums)
-    headers |= {name: x.request.arg(f"response-{name}") for name in _OVERRIDES if x.request.has(f"response-{name}")}
-    if x.caller.user is None and any(x.request.has(f"response-{name}") for name in _OVERRIDES):
+    chosen = {name: x.request.arg(f"response-{name}") for name in _OVERRIDES if x.request.has(f"response-{name}")}
+    if chosen and x.caller.user is None:
         raise S3Error("InvalidRequest", "Who is not known cannot choose the answer's headers.")
+    headers |= {name: value.encode().decode("latin-1") for name, value in chosen.items()}  # a character for a byte
     status = 206 if "content-range" in headers else 200
     span = shown.span
     return Response(status, headers, _bytes(x, entry, span), span.stop - span.start)

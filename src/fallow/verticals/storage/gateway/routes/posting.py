@@ -39,8 +39,8 @@ async def post_object(x: Exchange) -> Response:
         fields["key"] = fields["key"].replace(_FILENAME, form.filename)  # the policy speaks of what is stored
     limits = await _authorised(x, fields)
     key = fields.get("key", "")
-    if not key:
-        raise S3Error("InvalidArgument", "The form names no key.")
+    if not key or "\x00" in key:  # which no path, and no document, could name
+        raise S3Error("InvalidArgument", "The form names no key, or one with a zero byte.")
     if len(key.encode()) > KEY_BYTES_MAX:
         raise S3Error("KeyTooLongError")
     x.request.key = key
