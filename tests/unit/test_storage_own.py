@@ -273,17 +273,20 @@ async def test_a_name_may_be_as_long_as_a_files_can_be(tmp_path: Path) -> None:
 
 async def test_of_what_an_error_cancels_the_rest_was_not_begun() -> None:
     begun: list[int] = []
+    tasks: list[int] = []
 
     async def copy(number: int) -> None:
         begun.append(number)
         await settle()
         if number == 0:
+            tasks.append(len(asyncio.all_tasks()))
             raise Unavailable("stream.lost", "The line broke.")
         await asyncio.Event().wait()
 
     with pytest.raises(ExceptionGroup):
         await storage_files._some_at_once(partial(copy, number) for number in range(20))
     assert storage_files.AT_ONCE <= len(begun) < 20
+    assert tasks == [storage_files.AT_ONCE + 1], "a million files are no million tasks"
 
 
 def test_what_a_network_says_is_no_command_of_the_shell(capsys: pytest.CaptureFixture[str]) -> None:

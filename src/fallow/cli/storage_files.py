@@ -108,25 +108,26 @@ async def copy_down(own: OwnStorage, source: Remote, to: Path, *, below: bool) -
     await own.store.bucket(source.bucket)
     if below:
         beginning = source.key if not source.key or source.key.endswith("/") else f"{source.key}/"
-        found = [one async for one in entries_below(own.store, own.account, source.bucket, beginning)]
+        found = entries_below(own.store, own.account, source.bucket, beginning)
         # What marks a folder has no bytes, and a name that no file can have.
-        found = [entry for entry in found if not entry.key.endswith("/")]
-        wanted = [(entry, place_below(to, entry.key[len(beginning) :])) for entry in found]
+        sizes = {entry.key: entry.size async for entry in found if not entry.key.endswith("/")}
+        wanted = [(key, place_below(to, key[len(beginning) :])) for key in sizes]
     else:
-        entry = await _entry(own, source)
+        sizes = {source.key: (await _entry(own, source)).size}
         into = await asyncio.to_thread(to.is_dir)
-        wanted = [(entry, place_below(to, source.key.rpartition("/")[2]) if into else to)]
-    with Moving("Fetching", sum(entry.size for entry, _ in wanted)) as moving:
+        wanted = [(source.key, place_below(to, source.key.rpartition("/")[2]) if into else to)]
+    with Moving("Fetching", sum(sizes.values())) as moving:
 
-        async def one(entry: Entry, path: Path) -> Copied:
-            whole = await _entry(own, Remote(source.bucket, entry.key))
-            if below and await asyncio.to_thread(is_of, whole, path):
-                moving.moved(whole.size)
-                return Copied(str(Remote(source.bucket, entry.key)), str(path), whole.size, moved=False)
-            await download(own.store, own.account, source.bucket, whole, path, moving.moved)
-            return Copied(str(Remote(source.bucket, entry.key)), str(path), whole.size)
+        async def one(key: str, path: Path) -> Copied:
+            at = Remote(source.bucket, key)
+            entry = await _entry(own, at)
+            if below and await asyncio.to_thread(is_of, entry, path):
+                moving.moved(entry.size)
+                return Copied(str(at), str(path), entry.size, moved=False)
+            await download(own.store, own.account, source.bucket, entry, path, moving.moved)
+            return Copied(str(at), str(path), entry.size)
 
-        return await _some_at_once(partial(one, entry, path) for entry, path in wanted)
+        return await _some_at_once(partial(one, key, path) for key, path in wanted)
 
 
 async def remove(own: OwnStorage, at: Remote, *, below: bool) -> list[str]:
@@ -225,15 +226,16 @@ async def _there(own: OwnStorage, at: Remote) -> str:
 
 async def _some_at_once(works: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
     """Begin a few at a time: of what the first error cancels, the rest was not begun."""
-    room = asyncio.Semaphore(AT_ONCE)
+    waiting, done = enumerate(works), dict[int, T]()
 
-    async def one(work: Callable[[], Awaitable[T]]) -> T:
-        async with room:
-            return await work()
+    async def some() -> None:
+        for number, work in waiting:
+            done[number] = await work()
 
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(work)) for work in works]
-    return [task.result() for task in tasks]
+        for _ in range(AT_ONCE):
+            group.create_task(some())
+    return [done[number] for number in sorted(done)]
 
 
 def _say_that_it_waits(error: FallowError) -> None:
