@@ -311,6 +311,22 @@ def test_a_torn_end_is_cut_off_and_its_room_given_back(tmp_path: Path) -> None:
     again.close()
 
 
+def test_a_log_of_somebody_else_s_in_the_folder_is_left_alone(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    put(store, 1, b"kept")
+    store.close()
+    others = [tmp_path / name for name in ("rsync.log", "7.log", "2026-11-27.log")]
+    for path in others:
+        path.write_bytes(bytes(1 << 20))
+    again = opened(tmp_path)
+    again.sweep()
+    assert again.read(piece_id(1), 0, 4) == b"kept"
+    assert again.failed == ""
+    assert again.used_bytes == du(tmp_path)
+    assert all(path.exists() for path in others)
+    again.close()
+
+
 def test_one_process_has_the_folder(tmp_path: Path) -> None:
     store = opened(tmp_path)
     with pytest.raises(Conflict) as refused:

@@ -11,6 +11,8 @@ from typing import Final, NamedTuple
 from fallow.domain.errors import TooMuch, Unavailable
 
 FILES: Final = ("index", "index-wal", "index-shm")
+LOGS: Final = "[0-9]" * 8 + ".log"
+"""Names of log files: other files in the folder, whatever they are called, are counted and left alone."""
 SECTOR_BYTES: Final = 512
 """In which a file's `st_blocks` counts."""
 PAGE_BYTES: Final = 4096
