@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +16,7 @@ from fallow.ports.streams import Stream
 from fallow.ports.vertical.worker import HandBack, Lent, Overview, Probe, Say, Worker, WorkerGround
 from fallow.verticals.storage.core.facts import StorageServed
 from fallow.verticals.storage.core.lending import Lending, read_lending, size_text
-from fallow.verticals.storage.core.questions import ExitSays, Note, Prove, Stock, Tell, read_question
+from fallow.verticals.storage.core.questions import ExitSays, Note, Prove, Purge, Stock, Tell, read_question
 from fallow.verticals.storage.core.statements import Statement
 from fallow.verticals.storage.worker.answers import answer
 from fallow.verticals.storage.worker.book import PAIRS_MAX, Book
@@ -59,7 +59,8 @@ class StorageWorker(Worker):
         self._why_not = ""
         self._troubles: dict[str, str] = {}
         self._streams: set[Moving] = set()
-        self._proving = asyncio.Semaphore(1)
+        self._alone = {Prove: asyncio.Semaphore(1), Purge: asyncio.Semaphore(1)}
+        """Thousands of pieces are overwritten for minutes, and asked for again meanwhile: each would hold a thread."""
         self._notes = Notes(ground.kept)
         self._statement: Statement | None = None
 
@@ -121,7 +122,10 @@ class StorageWorker(Worker):
         )
 
     async def answer(self, question: bytes) -> bytes:
-        """See the port; proofs are given one at a time, and none while the owner wants his machine for himself."""
+        """See the port. Proofs are given and pieces overwritten one question at a time.
+
+        No proofs while the owner wants his machine for himself.
+        """
         asked = read_question(question)
         if isinstance(asked, Note):
             await in_thread(self._notes.keep, asked)
@@ -133,10 +137,9 @@ class StorageWorker(Worker):
             await in_thread(self._leaving.hear, asked)
             return b""
         store = self._opened().store
-        if not isinstance(asked, Prove):
-            return await in_thread(answer, store, asked)
-        self._owner.check_moving()
-        async with self._proving:
+        if isinstance(asked, Prove):
+            self._owner.check_moving()
+        async with self._alone.get(type(asked), nullcontext()):
             return await in_thread(answer, store, asked)
 
     async def lent(self) -> Lent | None:
