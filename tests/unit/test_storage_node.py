@@ -447,14 +447,15 @@ async def test_pieces_that_are_to_be_overwritten_hold_up_nothing_else_however_of
     async with node(tmp_path) as (made, client):
         await client.put(made.terms.limit(1), DATA)
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
-        with made.worker._opened().store._sweeping:  # as while a log file is moved
-            purging = [asyncio.create_task(ask(made, Purge([PIECE]))) for _ in range(3)]
-            await settle()
-            telling = asyncio.create_task(stock(made))
-            done, _ = await asyncio.wait({telling}, timeout=10)
-            assert done
-            assert telling.result().pieces == 1
-        assert await asyncio.gather(*purging) == [None, None, None]
+        async with asyncio.TaskGroup() as group:
+            with made.worker._opened().store._sweeping:  # as while a log file is moved
+                purging = [group.create_task(ask(made, Purge([PIECE]))) for _ in range(3)]
+                await settle()
+                telling = group.create_task(stock(made))
+                done, _ = await asyncio.wait({telling}, timeout=10)
+                assert done
+                assert telling.result().pieces == 1
+        assert [task.result() for task in purging] == [None, None, None]
         assert (await stock(made)).pieces == 0
 
 
