@@ -187,7 +187,7 @@ async def test_reads_stay_within_the_range_the_limit_and_the_piece(tmp_path: Pat
             assert caught.value.code == code
 
 
-async def test_a_reader_who_does_not_pay_gets_one_step_and_waits(tmp_path: Path) -> None:
+async def test_a_reader_who_does_not_pay_gets_two_steps_and_waits(tmp_path: Path) -> None:
     async with node(tmp_path) as (made, client):
         await client.put(made.terms.limit(1), DATA)
         limit = made.terms.limit(2, "get")
