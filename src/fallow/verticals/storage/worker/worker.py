@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -59,8 +59,8 @@ class StorageWorker(Worker):
         self._why_not = ""
         self._troubles: dict[str, str] = {}
         self._streams: set[Moving] = set()
-        self._alone = {Prove: asyncio.Semaphore(1), Purge: asyncio.Semaphore(1)}
-        """Thousands of pieces are overwritten for minutes, and asked for again meanwhile: each would hold a thread."""
+        self._proving = asyncio.Semaphore(1)
+        self._purging = asyncio.Lock()
         self._notes = Notes(ground.kept)
         self._statement: Statement | None = None
 
@@ -122,10 +122,7 @@ class StorageWorker(Worker):
         )
 
     async def answer(self, question: bytes) -> bytes:
-        """See the port. Proofs are given and pieces overwritten one question at a time.
-
-        No proofs while the owner wants his machine for himself.
-        """
+        """See the port; proofs are given one at a time, and none while the owner wants his machine for himself."""
         asked = read_question(question)
         if isinstance(asked, Note):
             await in_thread(self._notes.keep, asked)
@@ -137,9 +134,12 @@ class StorageWorker(Worker):
             await in_thread(self._leaving.hear, asked)
             return b""
         store = self._opened().store
-        if isinstance(asked, Prove):
-            self._owner.check_moving()
-        async with self._alone.get(type(asked), nullcontext()):
+        if isinstance(asked, Purge):
+            return await self._purge(store, asked)
+        if not isinstance(asked, Prove):
+            return await in_thread(answer, store, asked)
+        self._owner.check_moving()
+        async with self._proving:
             return await in_thread(answer, store, asked)
 
     async def lent(self) -> Lent | None:
@@ -232,6 +232,13 @@ class StorageWorker(Worker):
         self._kept = Ground(
             ground.net, ground.node, ground.network_key, ground.sign, ground.clock, store, book, self._owner
         )
+
+    async def _purge(self, store: PieceStore, asked: Purge) -> bytes:
+        """To overwrite many pieces takes minutes, and is asked for again meanwhile: each time would hold a thread."""
+        if self._purging.locked():
+            raise Unavailable("storage.purging", "Pieces are being overwritten here.", "Ask again later.")
+        async with self._purging:
+            return await in_thread(answer, store, asked)
 
     def _hear(self, statement: Statement) -> None:
         """Take the network's word on this node, the latest one."""
