@@ -366,12 +366,11 @@ async def test_a_cheat_is_warned_and_told_why_before_his_pieces_count_as_lost(ne
     assert (decided.body.node, decided.body.code, len(decided.body.evidence)) == (cheat.id, FAILED, 41)
     hashes = [hashlib.sha256(msgspec.msgpack.encode(one)).digest() for one in cheat.notes[-1].evidence]
     assert decided.body.evidence[-len(hashes) :] == hashes[::-1], "what it forfeits for is what it was shown"
-    alias = next(one.alias for one in network.world.places.nodes.all() if one.node == cheat.id)
-    assert network.world.places.nodes.is_disqualified(alias)
+    assert {one.node: one.standing for one in network.world.places.nodes.all()}[cheat.id] == "disqualified"
     assert cheat.id not in {place.node for place in (await network.world.begin(stream=OTHER)).places}
     again = network.world.process()
     await network.world.tell(again)
-    assert again.nodes.is_disqualified(alias)
+    assert {one.node: one.standing for one in again.nodes.all()}[cheat.id] == "disqualified"
     asked = (await network.score(cheat)).audits
     await network.audit(1)
     assert (await network.score(cheat)).audits == asked

@@ -191,6 +191,7 @@ async def test_a_provider_sees_what_his_machines_do_and_why_they_do_not(running:
             page.get_by_text("0.12 USD so far, 0.31 USD expected if it goes on so", exact=True)
         ).to_be_visible()
         await expect(page.get_by_text("93%, below 60% nothing new comes")).to_be_visible()
+        await expect(page.get_by_text("3 GB; 400 MB more for repairs", exact=True)).to_be_visible()
         assert await page.locator("main img, main script").count() == 0
         assert "stolen" not in await page.title()
 

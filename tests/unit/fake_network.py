@@ -642,8 +642,8 @@ def lender_view(node: str = "01" * 32, at_ms: int = 1_000_000) -> LenderView:
     note = Note("warning", "storage.audits_failed", "the network's words", at_ms, [evidence])
     statement = Statement(
         net=NET, node=key, at_ms=at_ms, standing="", exit="", audits=48, score_ppm=972_500, unknown_ppm=1_000_000,
-        online_ppm=930_000, stored_bytes=2 * 10**9, month_ms=0, stored_byte_hours=0, egress_bytes=0, repair_bytes=0,
-        earned_microusd=120_000, expected_microusd=310_000,
+        online_ppm=930_000, stored_bytes=2 * 10**9, month_ms=0, stored_byte_hours=0, egress_bytes=3 * 10**9,
+        repair_bytes=4 * 10**8, earned_microusd=120_000, expected_microusd=310_000,
     )  # fmt: skip
     return LenderView(node=key, limit_bytes=5 * 10**11, seen_ms=at_ms, statement=statement, alerts=[note])
 

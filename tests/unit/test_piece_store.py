@@ -16,7 +16,7 @@ from blake3 import blake3
 
 from fallow.domain.errors import Conflict, InvalidInput, NotFound, TooMuch, Unavailable
 from fallow.verticals.storage.core.questions import TRASH_MS
-from fallow.verticals.storage.worker.index import Row
+from fallow.verticals.storage.worker.index import Index, Row
 from fallow.verticals.storage.worker.store import LOG_BYTES_MIN, PieceStore
 
 LIMIT = 64 << 20
@@ -310,6 +310,56 @@ def test_a_torn_end_is_cut_off_and_its_room_given_back(tmp_path: Path) -> None:
     assert again.read(piece_id(1), 0, 4) == b"kept"
     put(again, 2, b"whole")
     assert again.read(piece_id(2), 0, 5) == b"whole"
+    again.close()
+
+
+def test_a_log_of_somebody_else_s_in_the_folder_is_left_alone(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    put(store, 1, b"kept")
+    store.close()
+    others = [tmp_path / name for name in ("rsync.log", "7.log", "2026-11-27.log")]
+    for path in others:
+        path.write_bytes(bytes(1 << 20))
+    again = opened(tmp_path)
+    again.sweep()
+    assert again.read(piece_id(1), 0, 4) == b"kept"
+    assert again.failed == ""
+    assert again.used_bytes == du(tmp_path)
+    assert all(path.exists() for path in others)
+    again.close()
+
+
+def test_how_much_it_holds_is_known_without_going_through_it(tmp_path: Path) -> None:
+    def row(number: int) -> Row:
+        return Row(piece_id(number), 1, 100 * number, 100, b"", 1)
+
+    def known(index: Index) -> tuple[int, int]:
+        steps: list[None] = []
+        index._db.set_progress_handler(lambda: steps.append(None), 1)
+        totals = index.totals()
+        index._db.set_progress_handler(None, 0)
+        assert len(steps) < 50
+        return totals
+
+    index = Index(tmp_path)
+    assert known(index) == (0, 0)
+    index.put(row(number) for number in range(1000))
+    with pytest.raises(Unavailable):
+        index.put([row(1000), row(1)])
+    index.trash([piece_id(number) for number in range(300)], 5)
+    index.trash([piece_id(number) for number in range(290, 310)], 6)
+    index.trash([piece_id(number) for number in range(10)], None)
+    index.move([row(20)._replace(log=2)], 1)
+    index.trashed_by(4)
+    assert known(index) == (1000, 30_000)
+    index.drop([piece_id(number) for number in (0, 50, 999, 5000)])
+    assert known(index) == (997, 29_900)
+    index.close()
+    again = Index(tmp_path)
+    assert known(again) == (997, 29_900)
+    while again.drop_trash(5):
+        assert known(again)[1] < 29_900
+    assert known(again) == (698, 0)
     again.close()
 
 

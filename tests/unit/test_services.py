@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 from collections.abc import AsyncIterator
 from io import StringIO
@@ -34,6 +35,7 @@ from fallow.ports.streams import Stream
 from fallow.ports.tasks import background
 from fallow.ports.vertical.plugin import Vertical
 from fallow.ports.vertical.worker import HandBack, Lent, Overview, Probe, Worker, WorkerGround
+from fallow.sdk.epochs import HeldPay
 from fallow.verticals.compute.plugin import VERTICAL as COMPUTE
 from tests.streams_world import ACCOUNT, OTHER, node_of, opening, read_all
 from tests.unit.agent_fakes import NET, World, settle
@@ -211,6 +213,21 @@ def test_what_is_said_of_what_is_lent_in_several_lines_is_shown_in_one(
     monkeypatch.setattr(agent_lent, "_held", lambda _: None)
     agent_lent.lent(home=tmp_path)
     assert capsys.readouterr().out == "keeper:\n  it leaves  It has left. Delete the folder.\n"
+
+
+def test_what_is_held_of_the_pay_is_shown_by_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = HeldPay(epoch=9, usage_microusd=1_500_000, incentive="7", nodes={"b" * 64: 250_000, "a" * 64: 1_250_000})
+    monkeypatch.setattr(control, "ask", AsyncMock(return_value={}))
+    monkeypatch.setattr(agent_lent, "_held", lambda _: held)
+    agent_lent.lent(home=tmp_path)
+    nothing, account, *machines = capsys.readouterr().out.splitlines()
+    assert "Nothing is lent" in nothing
+    assert account == "held of the account's pay: 1.50 USD of usage, after epoch 9"
+    assert machines == ["  aaaaaaaaaaaaaaaa  1.25 USD", "  bbbbbbbbbbbbbbbb  0.25 USD"]
+    agent_lent.lent(home=tmp_path, json=True)
+    assert json.loads(capsys.readouterr().out)["held"]["nodes"] == held.nodes
 
 
 async def test_an_owner_asks_his_agent_for_all_about_what_he_lends_and_hands_it_back(tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from fallow.verticals.storage.core.durability import (
     monthly,
     nines,
     repair_interval_days,
-    repair_traffic,
 )
 from fallow.verticals.storage.core.profiles import LAB, PROFILES, SMALL, WIDE, Profile
 
@@ -76,7 +75,6 @@ def test_more_pieces_fewer_losses_and_slower_repair_more() -> None:
     assert annual_loss(4, 6, 9, churn) < annual_loss(4, 6, 8, churn)
     assert annual_loss(4, 6, 8, churn) < annual_loss(4, 6, 8, Churn(churn.loss_per_day, 2.0))
     assert repair_interval_days(6, 8, Churn(0.01, 1.0)) == pytest.approx((1 / 7 + 1 / 8) / 0.01)
-    assert repair_traffic(4, 6, 8, churn) == pytest.approx(0.58, abs=0.01)
     assert nines(0.0) == math.inf
 
 

@@ -143,12 +143,15 @@ def test_what_is_another_s_is_never_removed(tmp_path: Path) -> None:
     (path / "00000001.log").write_bytes(b"pieces")
     folder(path, kept, b"m" * 32).erase()
     assert (path / "00000001.log").exists()
-    (path / "letter").write_text("mine")
+    mine = [path / "letter", path / "rsync.log"]
+    for one in mine:
+        one.write_text("mine")
     folder(path, kept).erase()
-    assert list(path.iterdir()) == [path / "letter"]
+    assert sorted(path.iterdir()) == mine
     folder(path, kept).erase()
     folder(tmp_path / "nothing", kept).erase()
-    (path / "letter").unlink()
+    for one in mine:
+        one.unlink()
     folder(path, kept).claim()
     folder(path, kept).erase()
     assert not path.exists()

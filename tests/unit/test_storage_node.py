@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +216,7 @@ async def test_reads_stay_within_the_range_the_limit_and_the_piece(tmp_path: Pat
             assert caught.value.code == code
 
 
-async def test_a_reader_who_does_not_pay_gets_one_step_and_waits(tmp_path: Path) -> None:
+async def test_a_reader_who_does_not_pay_gets_two_steps_and_waits(tmp_path: Path) -> None:
     async with node(tmp_path) as (made, client):
         await client.put(made.terms.limit(1), DATA)
         limit = made.terms.limit(2, "get")
@@ -466,6 +468,28 @@ async def test_a_proof_lets_others_go_on(tmp_path: Path, monkeypatch: pytest.Mon
         await ask(made, Prove(PIECE, 5))
         assert len(rests) > 2 * 16
         assert set(rests) == {REST_S}
+
+
+async def test_pieces_that_are_to_be_overwritten_hold_up_nothing_else_however_often_that_is_asked(
+    tmp_path: Path,
+) -> None:
+    async with node(tmp_path) as (made, client):
+        await client.put(made.terms.limit(1), DATA)
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+        async with asyncio.TaskGroup() as group:
+            with made.worker._opened().store._sweeping:  # as while a log file is moved
+                group.create_task(ask(made, Purge([PIECE])))
+                await settle()
+                for _ in range(3):
+                    with pytest.raises(Unavailable) as busy:
+                        await ask(made, Purge([PIECE]))
+                    assert busy.value.code == "storage.purging"
+                telling = group.create_task(stock(made))
+                done, _ = await asyncio.wait({telling}, timeout=10)
+                assert done
+                assert telling.result().pieces == 1
+        assert await ask(made, Purge([PIECE])) is None
+        assert (await stock(made)).pieces == 0
 
 
 async def ask(made: Node, question: Any) -> Any:

@@ -27,6 +27,8 @@ export interface Lender {
     unknown_ppm: number;
     online_ppm: number;
     stored_bytes: number;
+    egress_bytes: number;
+    repair_bytes: number;
     earned_microusd: number;
     expected_microusd: number;
   };
@@ -84,6 +86,7 @@ export function lentFacts(lender: Lender, w: Words): [string, string][] {
     [w.lentAudits, statement.audits ? w.lentScore(number(statement.audits), shown.score, shown.lostBelow) : NONE],
     [w.lentErrors, w.lentNothingNew(shown.errors, shown.errorsBelow)],
     [w.lentThere, w.lentNothingNew(shown.there, shown.thereBelow)],
+    [w.lentRead, w.lentReadBytes(bytes(statement.egress_bytes), bytes(statement.repair_bytes))],
     [w.lentMonth, w.lentPay(dollars(statement.earned_microusd), dollars(statement.expected_microusd))],
   ];
 }

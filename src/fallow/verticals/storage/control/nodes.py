@@ -126,10 +126,6 @@ class Nodes:
         known = [(self._by_node[node], stock) for node, stock in left.items() if node in self._by_node]
         return [(lender, stock) for lender, stock in known if lender.exit != "left"]
 
-    def is_disqualified(self, alias: int) -> bool:
-        """Whether audits have shown that what a node has counts as lost."""
-        return alias in self._by_alias and self._by_alias[alias].standing == "disqualified"
-
     def all(self) -> list[Lender]:
         """All that ever lent, as far as this process knows."""
         return [*self._by_alias.values()]

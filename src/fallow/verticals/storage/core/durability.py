@@ -51,12 +51,6 @@ def annual_loss(needed: int, repair: int, pieces: int, churn: Churn) -> float:
     return -math.expm1(times * math.log1p(-loss(needed, repair, gone)))
 
 
-def repair_traffic(needed: int, repair: int, pieces: int, churn: Churn) -> float:
-    """Bytes that repair moves in 30 days for each byte of payload: `needed` pieces read, the lost ones written."""
-    times = 30.0 / (repair_interval_days(repair, pieces, churn) + churn.delay_days)
-    return times * (1.0 + (pieces - repair) / needed)
-
-
 def nines(probability: float) -> float:
     """How many nines the complement has: 3.0 for a loss of one in a thousand."""
     return math.inf if probability <= 0.0 else -math.log10(probability)

@@ -22,10 +22,9 @@ class Bytes(NamedTuple):
 
 
 class Ordered(NamedTuple):
-    """A sealed Order, which says `bytes_all`: no earlier one says more."""
+    """A sealed Order: no earlier one says more."""
 
     sealed: bytes
-    bytes_all: int
 
 
 class Claimed(NamedTuple):
@@ -143,7 +142,7 @@ class PutSide:
 
     def _order(self, sealed: bytes) -> Ordered:
         self._ordered = check_order(sealed, self._limit, self._ordered).bytes_all
-        return Ordered(sealed, self._ordered)
+        return Ordered(sealed)
 
     def _done(self, done: wire.Done) -> list[Event]:
         if self._announced != self._length:
@@ -193,7 +192,7 @@ class GetSide:
             if not isinstance(item, wire.Pay):
                 raise _out_of_turn(item)
             self._ordered = check_order(item.order, self._limit, self._ordered).bytes_all
-            events.append(Ordered(item.order, self._ordered))
+            events.append(Ordered(item.order))
         return events
 
 

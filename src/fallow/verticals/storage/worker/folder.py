@@ -12,7 +12,7 @@ from typing import Final
 
 from fallow.domain.errors import Conflict, InvalidInput, NotAllowed, Unavailable
 from fallow.verticals.storage.core.lending import Lending, size_text
-from fallow.verticals.storage.worker.index import FILES
+from fallow.verticals.storage.worker.index import FILES, LOGS
 
 MARK: Final = "fallow-storage"
 NOTE: Final = "folders"
@@ -52,7 +52,7 @@ class Folder:
         try:
             if not self._is_marked() or self._mark.read_bytes() != self._says:
                 return
-            for path in [*self.path.glob("*.log"), *(self.path / name for name in FILES), self._mark]:
+            for path in [*self.path.glob(LOGS), *(self.path / name for name in FILES), self._mark]:
                 path.unlink(missing_ok=True)
             self._note.unlink(missing_ok=True)
             if not any(self.path.iterdir()):

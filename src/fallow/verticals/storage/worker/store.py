@@ -23,7 +23,7 @@ from blake3 import blake3
 
 from fallow.domain.errors import Conflict, FallowError, NotFound, TooMuch, Unavailable
 from fallow.verticals.storage.core.questions import TRASH_MS
-from fallow.verticals.storage.worker.index import FILES, WAL_BYTES_MAX, Index, Row, allocated
+from fallow.verticals.storage.worker.index import FILES, LOGS, WAL_BYTES_MAX, Index, Row, allocated
 from fallow.verticals.storage.worker.outgoing import Outgoing
 from fallow.verticals.storage.worker.writing import Incoming, failing
 
@@ -400,7 +400,7 @@ class PieceStore:
 
     def _require_index(self) -> None:
         """Without the index all log files would be taken for what a crash left behind, and be removed."""
-        if any(self._folder.glob("*.log")) and not (self._folder / FILES[0]).exists():
+        if any(self._folder.glob(LOGS)) and not (self._folder / FILES[0]).exists():
             raise Unavailable(
                 "storage.disk_failing",
                 f"The index of the pieces in {self._folder} is gone.",
@@ -413,7 +413,7 @@ class PieceStore:
         A power failure may take the end of one, or all of it, where it is not durable, or leave places that were set
         aside and never written. Where it is, the disk has lost what it said it had, and gets nothing new.
         """
-        found = {int(path.stem): path.stat().st_size for path in self._folder.glob("*.log")}
+        found = {int(path.stem): path.stat().st_size for path in self._folder.glob(LOGS)}
         lost = [row for log, known in self._index.logs().items() for row in self._lost(log, known.end)]
         if lost:
             _log.warning("storage: the bytes of %d pieces in %s are gone: they are lost", len(lost), self._folder)

@@ -16,7 +16,7 @@ from fallow.ports.streams import Stream
 from fallow.ports.vertical.worker import HandBack, Lent, Overview, Probe, Say, Worker, WorkerGround
 from fallow.verticals.storage.core.facts import StorageServed
 from fallow.verticals.storage.core.lending import Lending, read_lending, size_text
-from fallow.verticals.storage.core.questions import ExitSays, Note, Prove, Stock, Tell, read_question
+from fallow.verticals.storage.core.questions import ExitSays, Note, Prove, Purge, Stock, Tell, read_question
 from fallow.verticals.storage.core.statements import Statement
 from fallow.verticals.storage.worker.answers import answer
 from fallow.verticals.storage.worker.book import PAIRS_MAX, Book
@@ -62,6 +62,7 @@ class StorageWorker(Worker):
         self._troubles: dict[str, str] = {}
         self._streams: set[Moving] = set()
         self._proving = asyncio.Semaphore(1)
+        self._purging = asyncio.Lock()
         self._notes = Notes(ground.kept)
         self._statement: Statement | None = None
 
@@ -135,6 +136,8 @@ class StorageWorker(Worker):
             await in_thread(self._leaving.hear, asked)
             return b""
         store = self._opened().store
+        if isinstance(asked, Purge):
+            return await self._purge(store, asked)
         if not isinstance(asked, Prove):
             return await in_thread(answer, store, asked)
         self._owner.check_moving()
@@ -231,6 +234,13 @@ class StorageWorker(Worker):
         self._kept = Ground(
             ground.net, ground.node, ground.network_key, ground.sign, ground.clock, store, book, self._owner, self._time
         )
+
+    async def _purge(self, store: PieceStore, asked: Purge) -> bytes:
+        """To overwrite many pieces takes minutes, and is asked for again meanwhile: each time would hold a thread."""
+        if self._purging.locked():
+            raise Unavailable("storage.purging", "Pieces are being overwritten here.", "Ask again later.")
+        async with self._purging:
+            return await in_thread(answer, store, asked)
 
     def _hear(self, statement: Statement) -> None:
         """Take the network's word on this node, the latest one, signed just now."""
