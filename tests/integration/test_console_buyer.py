@@ -63,6 +63,11 @@ PIXEL = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010806000000 1f15c4890000000d49444154789c6360f8cfc0f01f00050001ff"
     "a3c5b10000000049454e44ae426082".replace(" ", "")
 )
+FIRST_PIXEL = """image => {
+  const drawn = new OffscreenCanvas(1, 1).getContext("2d");
+  drawn.drawImage(image, 0, 0);
+  return [...drawn.getImageData(0, 0, 1, 1).data];
+}"""
 
 
 class Signed(NamedTuple):
@@ -105,12 +110,12 @@ async def filled(network: FakeNetwork) -> None:
         exit_code=0,
         reason="",
         stdout=await left("stdout", HOSTILE.encode()),
-        stderr=await left("stderr", b""),
+        stderr=await left("stderr", b"\0"),
         outputs=[
             await left(f"{HOSTILE}.csv", f"name,value\n{HOSTILE},1\n".encode() + 120 * (b"1," * 99 + b"1\n")),
             await left("page.html", HOSTILE.encode()),
             await left("pixel.png", PIXEL),
-            await left("tile.ppm", b"P6\n1 1\n255\n\xff\xfe\xfd"),
+            await left("tile.ppm", b"P6\n3 1\n255\n" + 3 * b"\xff\x80\0"),
         ],
     )
     result = await stored(network, encode_outcome(outcome))
@@ -211,8 +216,11 @@ async def test_what_a_job_left_is_shown_and_never_run(running: Chromium, signed:
         await expect(huge.get_by_role("row")).to_have_count(2 + 50)
         await expect(huge.get_by_text("Only the beginning is shown")).to_be_visible()
         await expect(page.locator("pre").first).to_have_text(HOSTILE)
-        await expect(page.locator("details", has_text="tile.ppm")).to_contain_text("It is no text, table or picture")
-        assert await page.locator("main img").count() == 1
+        await expect(page.get_by_role("img", name="tile.ppm")).to_have_js_property("naturalWidth", 3)
+        assert await page.get_by_role("img", name="tile.ppm").evaluate(FIRST_PIXEL) == [255, 128, 0, 255]
+        await page.locator("summary", has_text="stderr").click()
+        await expect(page.locator("details", has_text="stderr")).to_contain_text("It is no text, table or picture")
+        assert await page.locator("main img").count() == 2
         assert await page.locator("main script").count() == 0
         assert "stolen" not in await page.title()
         async with page.expect_download() as download:
@@ -257,6 +265,25 @@ async def test_each_item_says_where_it_stands_and_why_and_pictures_of_all_are_se
         await expect(page.get_by_text("Here the job cost")).to_be_visible()
         assert not await barriers(page)
         await picture(page, "items")
+
+
+async def test_pictures_are_seen_by_who_watches_their_job_end(running: Chromium, signed: Signed) -> None:
+    """That it is over is heard of before what its items left."""
+    network = signed.network
+    (ended,), over = network.items[JOB], network.jobs[JOB]
+    network.jobs[JOB] = job_view(JOB)
+    network.items[JOB] = [item_view(at, "running") for at in (0, 1)]
+    async with tab(running, signed.url, others=(f"blob:{signed.url}",)) as page:
+        await page.clock.install()
+        await page.goto(f"/jobs/{JOB}")
+        await enter(page, BUYER_KEY)
+        await expect(page.get_by_role("status").first).to_have_text("running")
+        network.jobs[JOB] = over
+        await page.clock.run_for(10_000)
+        await expect(page.get_by_role("status").first).to_have_text("done")
+        network.items[JOB] = [msgspec.structs.replace(ended, index=at) for at in (0, 1)]
+        await page.clock.run_for(10_000)
+        await expect(page.get_by_role("button", name="pixel.png Item 2")).to_be_visible()
 
 
 async def test_under_tls_the_cookie_is_bound_to_its_host_and_never_goes_without(

@@ -1,5 +1,6 @@
 /** What an item's node left: a stranger's document, of which nothing is believed before it was looked at. */
 import { beginning, Failed } from "./api";
+import { drawable } from "./pixmap";
 
 export interface Output {
   name: string;
@@ -60,6 +61,8 @@ const PICTURES: readonly [string, readonly (number | undefined)[]][] = [
 export function shown(name: string, data: Uint8Array<ArrayBuffer>): Shown {
   const picture = PICTURES.find(([, start]) => start.every((byte, at) => byte === undefined || data[at] === byte));
   if (picture) return { kind: "picture", data: new Blob([data], { type: picture[0] }) };
+  const drawn = drawable(data);
+  if (drawn) return { kind: "picture", data: drawn };
   const text = read(data);
   if (text === undefined) return { kind: "other" };
   if (/\.(csv|tsv)$/i.test(name)) return { kind: "table", ...table(text, /\.tsv$/i.test(name) ? "\t" : ",") };
