@@ -109,7 +109,13 @@ class Uploads:
             return _upload(await _find(tx, _FIND, shelf.id, call.stream, call.object))
 
     async def put_part(self, call: PutPart) -> StoredPart:
-        """See the call. Conflict: `storage.stream_used`; refused: `storage.crumbs`, `storage.kept_full`."""
+        """See the call.
+
+        Raises:
+            Conflict: `storage.stream_used`, too.
+            InvalidInput: `storage.crumbs`.
+            TooMuch: `storage.kept_full`.
+        """
         async with self._ground.database.transaction() as tx:
             await locks.write(tx, call.bucket, stream=call.bytes_of)
             shelf = await self._buckets.shelf(tx, call.account, call.bucket, "put")
