@@ -65,14 +65,16 @@ async def storage_world(
 
 
 @asynccontextmanager
-async def another_store(world: World, secret: bytes, own: bool) -> AsyncIterator[ObjectStore]:
+async def another_store(
+    world: World, secret: bytes, own: bool, clock: Clock | None = None
+) -> AsyncIterator[ObjectStore]:
     """A store on the same nodes under another secret."""
     async with opened_store(
         NET,
         NETWORK_KEY,
         world.control,
         world.reach,
-        FakeClock(),
+        clock or FakeClock(),
         keys_of=keys_under(lambda _: secret, os.urandom),
         random_bytes=os.urandom,
         own=own,

@@ -30,7 +30,7 @@ from tests.memory_nodes import Wants
 from tests.memory_streams import QuickClock
 from tests.network import until
 from tests.storage_world import ACCOUNT, World, another_store, storage_world
-from tests.unit.agent_fakes import FakeClock
+from tests.unit.agent_fakes import FakeClock, eventually
 
 SIZE = 40 * BLOCK_BYTES + 77
 DATA = random.Random(1).randbytes(SIZE)
@@ -215,6 +215,25 @@ async def test_too_few_nodes_leave_nothing_behind() -> None:
             await put(world, DATA)
         with pytest.raises(NotFound):
             await world.store.entry(ACCOUNT, "bucket", "a/b")
+
+
+async def test_an_owners_machine_sends_a_segment_again_where_all_streams_broke() -> None:
+    clock = FakeClock()
+    async with storage_world() as world, another_store(world, bytes(32), own=True, clock=clock) as store:
+        await store.make_bucket(ACCOUNT, "own", settings={})
+        world.reach.dead = set(world.reach.nodes)
+        async with asyncio.TaskGroup() as group:
+            storing = group.create_task(
+                store.put(ACCOUNT, "own", "a", body(DATA), lambda: ended(DATA), head=Head(), marks=Marks())
+            )
+            await eventually(lambda: world.control.asked["segment.more"] > 0)
+            world.reach.dead.clear()
+            await clock.advance(ground.AGAIN_S[0])
+        entry = storing.result()
+        assert b"".join([chunk async for chunk in store.read(ACCOUNT, "own", entry, 0, SIZE)]) == DATA
+        world.reach.dead = set(world.reach.nodes)
+        with pytest.raises(Unavailable):
+            await put(world, DATA)  # through a hosted gateway: its client tries again
 
 
 async def test_what_finish_refuses_leaves_nothing_behind() -> None:

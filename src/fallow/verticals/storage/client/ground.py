@@ -32,6 +32,10 @@ HELD_BYTES_MAX: Final = 1 << 30
 """Of all bodies together, beyond `SMALL_BYTES` of each."""
 SENT_MAX: Final = 16
 """Segments over `SMALL_BYTES` that are sent at a time: each takes some portions beside its payload."""
+AGAIN_S: Final = (2.0, 8.0)
+"""Pauses behind which an owner's machine sends a segment again, as when the relay was started anew, which takes all
+streams with it. Who stores through a hosted gateway has a client that tries again.
+"""
 BUCKETS_KNOWN_MAX: Final = 100
 """Buckets that are remembered for a moment, each with settings of up to 256 KiB."""
 NULL: Final = "null"
@@ -150,7 +154,8 @@ class Ground:
         """Store a segment; large ones wait for their turn, which no other body can hold up: its bytes are here."""
         size = len(payload)
         async with self._sent if size > SMALL_BYTES else nullcontext():
-            await send_segment(self._mover, self._asker, spot, payload, self._random_bytes)
+            again_s = AGAIN_S if self._own else ()
+            await send_segment(self._mover, self._asker, spot, payload, self._random_bytes, again_s)
         del payload
         cutter.give_back(size)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -57,29 +57,45 @@ def code_of(needed: int, pieces: int) -> Code:
 
 
 async def send_segment(
-    mover: Mover, asker: Asker, spot: Spot, payload: memoryview, random_bytes: Callable[[int], bytes]
+    mover: Mover,
+    asker: Asker,
+    spot: Spot,
+    payload: memoryview,
+    random_bytes: Callable[[int], bytes],
+    again_s: Sequence[float] = (),
 ) -> None:
     """Store a segment. It takes memory for a few portions beside its payload.
+
+    Where too few nodes could be reached it is begun anew after each of these pauses.
 
     Raises:
         FallowError: too few nodes take it, or the network refuses.
     """
-    key = random_bytes(KEY_BYTES)
     place = place_of(spot.object, spot.part, spot.number)
-    plan = await asker.ask(
-        BeginSegment(
-            account=spot.account,
-            bucket=spot.bucket,
-            stream=spot.stream,
-            index=spot.number,
-            payload=len(payload),
-            client=mover.public,
-            key=wrap_key(spot.secret, place, key, random_bytes(NONCE_BYTES)),
+    for pause_s in (*again_s, None):
+        key = random_bytes(KEY_BYTES)
+        plan = await asker.ask(
+            BeginSegment(
+                account=spot.account,
+                bucket=spot.bucket,
+                stream=spot.stream,
+                index=spot.number,
+                payload=len(payload),
+                client=mover.public,
+                key=wrap_key(spot.secret, place, key, random_bytes(NONCE_BYTES)),
+            )
         )
-    )
-    portions = Portions(code_of(plan.needed, plan.pieces), key, payload)
-    receipts = await _Sending(mover, asker, spot.account, plan, portions).send()
-    await asker.ask(EndSegment(account=spot.account, segment=plan.segment, receipts=receipts))
+        portions = Portions(code_of(plan.needed, plan.pieces), key, payload)
+        try:
+            receipts = await _Sending(mover, asker, spot.account, plan, portions).send()
+        except Unavailable as error:
+            if pause_s is None:
+                raise
+            _log.info("a segment is sent again: %s", error)
+            await mover.clock.sleep(pause_s)
+        else:
+            await asker.ask(EndSegment(account=spot.account, segment=plan.segment, receipts=receipts))
+            return
 
 
 class _Sending:
