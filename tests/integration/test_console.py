@@ -19,6 +19,7 @@ from fallow.domain.encoding import encode
 from fallow.domain.epochs.leaves import tree_over
 from fallow.domain.epochs.lines import Kept, Line, write_lines
 from fallow.domain.epochs.manifest import path_of
+from fallow.domain.resources import Resources
 from fallow.domain.rewards.tree import Leaf
 from fallow.http.limits import Limits
 from fallow.ports.rates import Rate
@@ -108,8 +109,9 @@ async def explored() -> AsyncIterator[Explored]:
 
 def filled(network: FakeNetwork, *, votes: int = 3, validators: Sequence[bytes] = ADDRESSES) -> None:
     """Machines, one of them with a hostile name, and an epoch that validators signed."""
+    small = Resources(cpu_milli=50, memory_mib=32)
     network.nodes = [
-        node_view("01" * 32, "barn", state="busy", leases=1),
+        node_view("01" * 32, "barn", state="busy", leases=1, total=small, free=small),
         node_view("02" * 32, HOSTILE, attributes={"os": HOSTILE, HOSTILE[:40]: "x"}, country="ZZ"),
         node_view(Node(1).id.hex(), "", state="offline", terms=None),
     ]
@@ -174,8 +176,13 @@ async def test_an_epoch_says_what_became_of_its_records_and_what_each_line_is_ow
         one._replace(node=b"\x04" * 32, usage=bytes(32), incentive=bytes(32), score=0),
         Line("", Node(5).id, b"", 0, 0, none, none, [], [("accepted", "", 4)], []),  # of the network itself
     ]
-    before = {"name": "rewards", "version": 1, "digest": bytes(32), "parameters": {"fee_ppm": 100_000}}
-    after = before | {"version": 2, "parameters": {"fee_ppm": 80_000}}
+    before = {
+        "name": "rewards",
+        "version": 1,
+        "digest": bytes(32),
+        "parameters": {"model": "work_only", "fee_ppm": 100_000},
+    }
+    after = before | {"version": 2, "parameters": {"model": "work_only", "fee_ppm": 80_000}}
     for epoch, rules in ((EPOCH, before), (EPOCH + 1, after)):
         closed = ClosedEpoch(epoch=epoch, leaves=OWED, more={"lines": write_lines(lines)}, policies=[rules])
         for name, data in closed.files.items():
@@ -187,6 +194,12 @@ async def test_an_epoch_says_what_became_of_its_records_and_what_each_line_is_ow
         await expect(row).to_contain_text("1.50 USD")
         await expect(rewards.locator("tbody tr")).to_have_count(5)
         await expect(rewards.get_by_role("button", name="Verify")).to_have_count(4)
+        await expect(rewards.get_by_role("columnheader", name="Incentive (tokens)")).to_be_visible()
+        nothing = rewards.get_by_role("row", name="03030303")  # was measured, and is not unknown
+        await expect(nothing.get_by_role("cell")).to_have_text(
+            [*[re.compile(".")] * 3, "0.00 USD", "0", "0", "0", re.compile("Why")]
+        )
+        await expect(rewards.get_by_role("row", name="none")).to_have_count(1)  # of the network itself
         await row.get_by_role("button", name="Why").click()
         await expect(rewards).to_contain_text("7 records accepted")
         await page.set_viewport_size({"width": 390, "height": 844})
@@ -255,6 +268,7 @@ async def test_names_of_others_are_text_and_nothing_else(running: Chromium, expl
         filled(network)
         await page.goto("/nodes")
         await expect(page.get_by_role("link", name="02020202…0202")).to_be_visible()
+        await expect(page.get_by_role("row", name="01010101")).to_contain_text("/ 0.05")
         assert HOSTILE not in await page.content()  # a machine's name is its owner's, and told to no stranger
         await page.get_by_role("link", name="02020202…0202").click()
         await expect(page.get_by_text(HOSTILE).first).to_be_visible()

@@ -115,7 +115,7 @@ async def filled(network: FakeNetwork) -> None:
             await left(f"{HOSTILE}.csv", f"name,value\n{HOSTILE},1\n".encode() + 120 * (b"1," * 99 + b"1\n")),
             await left("page.html", HOSTILE.encode()),
             await left("pixel.png", PIXEL),
-            await left("tile.ppm", b"P6\n3 1\n255\n" + 3 * b"\xff\x80\0"),
+            await left("tile.ppm", b"P6\n# a tile\n3 1\n255\n" + 3 * b"\xff\x80\0"),
         ],
     )
     result = await stored(network, encode_outcome(outcome))
@@ -391,6 +391,7 @@ async def test_who_loses_the_network_is_told_what_is_old_and_what_may_not_have_b
         await page.goto("/account")
         await enter(page, BUYER_KEY)
         await expect(page.locator(".alerts")).to_contain_text("It is done.")
+        await expect(page.locator(".alerts.loss")).to_have_count(0)  # good news has not the colour of bad
         await page.route("**/v1/account/api-keys", lambda route: route.abort())
         await page.get_by_role("button", name="Make a key").click()
         await expect(page.get_by_text("Nobody has said whether it was done.")).to_be_visible()

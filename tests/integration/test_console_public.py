@@ -226,6 +226,7 @@ async def test_who_governs_the_contracts_and_what_waits_is_for_everybody_to_see(
             await expect(page.get_by_role("row").filter(has_text="mintedMax")).to_contain_text("1,000,000 tokens")
             await expect(page.get_by_role("row").filter(has_text="appealDelay")).to_contain_text("7 days")
             await expect(page.get_by_text("3 of 4 have to sign.")).to_have_count(1)
+            await expect(page.get_by_text("The one account that holds some")).to_be_visible()
             assert await barriers(page) == []
             wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert wide <= 0

@@ -312,6 +312,12 @@ def test_one_thing_has_one_name_in_japanese() -> None:
     assert [word for text in texts for word in others if word in text] == []
 
 
+def test_pages_end_no_sentence_with_a_full_stop_of_their_own_which_japanese_does_not_have() -> None:
+    pages = {path.name: path.read_text("utf-8") for path in (ROOT / "web/src").rglob("*.svelte")}
+    assert len(pages) > 50
+    assert [name for name, text in pages.items() if re.search(r"\{(?:w\.\w+|/if)\}(?:</\w+>)?\.", text)] == []
+
+
 def test_every_note_beside_a_price_of_others_has_a_japanese_sentence() -> None:
     text = (ROOT / "web/src/data/rivals-ja.ts").read_text("utf-8")
     worded = re.findall(r'^  "(.+)": ".*[ぁ-ん一-龠].*",$', text, re.MULTILINE)

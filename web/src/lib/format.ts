@@ -74,7 +74,7 @@ export function gib(mib: number): string {
 }
 
 export function cores(milli: number): string {
-  return number(milli / 1000, milli < 10_000 ? 1 : 0);
+  return number(milli / 1000, milli < 10_000 ? 2 : 0);
 }
 
 /** A name with all signs shown that would hide, or turn round, what is written beside them. */
@@ -84,6 +84,11 @@ export function visible(name: string): string {
 
 /** What one of many is called: its label, or the beginning of its id. */
 export const called = (label: string, id: string): string => visible(label) || brief(id);
+
+/** Several things one after the other, parted as they are in his language. */
+export function listed(parts: string[]): string {
+  return new Intl.ListFormat(locale(), { type: "conjunction", style: "narrow" }).format(parts);
+}
 
 /** A moment in the reader's own time zone. */
 export function when(ms: number): string {

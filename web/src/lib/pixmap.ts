@@ -1,7 +1,8 @@
 /** Portable pixmaps, which programs write with no library at all, and which browsers do not draw. */
 
-const HEAD = /^P6\s(\d{1,5})\s(\d{1,5})\s255\s/;
-const HEAD_BYTES_MAX = 20;
+/** Between its numbers is space, and what is written for people. */
+const HEAD = /^P6(?:\s|#.*\n)+(\d{1,5})(?:\s|#.*\n)+(\d{1,5})(?:\s|#.*\n)+255\s/;
+const HEAD_BYTES_MAX = 200;
 const BITMAP_HEAD_BYTES = 54;
 
 /** The same pixels as a bitmap, which browsers draw; undefined where this is no whole pixmap of eight bits a colour. */

@@ -1,6 +1,6 @@
 /** What shared services cost by the meter, as people speak of it. */
 import type { Meter, Prices, Tariff } from "./api";
-import { dollars, number } from "./format";
+import { dollars, listed, number } from "./format";
 import { look } from "./look.svelte";
 
 /** Micro-dollars for as much of a meter as people speak of. */
@@ -10,7 +10,7 @@ export const unitPrice = ({ microusd, per, unit_per }: Meter): number => (microu
 export const unitOf = ({ meter, unit, unit_per }: Meter): string => unit?.[look.tongue] ?? `${number(unit_per ?? 1)} ${meter}`;
 
 /** All prices of a tariff in one line. */
-export const priceList = (meters: Meter[]): string => meters.map((one) => `${unitOf(one)} ${dollars(unitPrice(one))}`).join(", ");
+export const priceList = (meters: Meter[]): string => listed(meters.map((one) => `${unitOf(one)} ${dollars(unitPrice(one))}`));
 
 /** Of those who say what is paid by the meter: what of it is one vertical's. */
 export const metersOf = ({ meters }: { meters?: Meter[] }, vertical: string): Meter[] => (meters ?? []).filter((one) => one.vertical === vertical);

@@ -3,10 +3,10 @@ import type { alertsEn } from "./alerts.en";
 
 export const alertsJa: typeof alertsEn = {
   alerts: "損失になる前に確認してください",
-  alertsNow: "警告",
+  alertsNow: "お知らせ",
   noAlerts: "確認が必要なことはありません。",
   alertsTo: "通知先",
-  alertsToText: "警告が始まったときと終わったときに通知します。対象は機器、収入の支払先、ジョブ、クレジットです。同意のないアドレスには確認以外何も送りません。",
+  alertsToText: "始まったときと終わったときに通知します。対象は機器、収入の支払先、ジョブ、クレジットです。同意のないアドレスには確認以外何も送りません。",
   email: "メール",
   webhook: "Webhook",
   noMailServer: "メールは使えません。このネットワークの運営者はメールサーバーを設定していません。",

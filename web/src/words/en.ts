@@ -84,6 +84,7 @@ export const en = {
 
   usage: "Usage",
   incentive: "Incentive",
+  incentiveTokens: "Incentive (tokens)",
   usageText: "what buyers paid for use",
   incentiveText: "what the schedule minted",
   test: "TEST",
@@ -168,6 +169,7 @@ export const en = {
   rewardsMany: (shown: string, all: string) => `The first ${shown} of ${all} lines; the rest is in the file lines.`,
   units: "Units",
   vertical: "Vertical",
+  noVertical: "none",
   verify: "Verify",
   verifying: "Checking …",
   verifyTitle: "Verify what an account is owed",

@@ -48,7 +48,7 @@ export const incomeEn = {
   headline: "The network in figures",
   headlineHow: "Added up by the network from the files of closed epochs, which it signed.",
   usefulShort: "Useful of sold",
-  againstShort: "Against clouds",
+  againstShort: "Against the cheapest",
   noRivalYet: "nothing delivered yet to compare",
   storedNow: "Stored",
   storedHow: "objects of buyers, as counted now",

@@ -50,7 +50,7 @@ export const incomeJa: typeof incomeEn = {
   headline: "数字で見るネットワーク",
   headlineHow: "締められたエポックの署名済みファイルからネットワークが集計した値です。",
   usefulShort: "販売分の有用率",
-  againstShort: "クラウドと比べて",
+  againstShort: "最安値と比べて",
   noRivalYet: "比べられる提供実績はまだありません",
   storedNow: "保存量",
   storedHow: "購入者のオブジェクト、現在の値",

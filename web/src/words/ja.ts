@@ -84,6 +84,7 @@ export const ja: Words = {
 
   usage: "利用料",
   incentive: "インセンティブ",
+  incentiveTokens: "インセンティブ（トークン）",
   usageText: "購入者が利用に支払った額",
   incentiveText: "発行計画による新規発行",
   test: "TEST",
@@ -168,6 +169,7 @@ export const ja: Words = {
   rewardsMany: (shown, all) => `全 ${all} 行のうち先頭の ${shown} 行です。残りはファイル lines にあります。`,
   units: "単位数",
   vertical: "分野",
+  noVertical: "なし",
   verify: "検証",
   verifying: "検証中…",
   verifyTitle: "アカウントの受取額を検証",

@@ -115,7 +115,7 @@ export const operatorEn = {
   computeIt: "Compute",
   stopIt: "Stop",
   computedOf: (done: string, all: string) => `Computed ${done} epochs, of at most ${all}…`,
-  computedAll: (done: string) => `Computed ${done} epochs.`,
+  computedAll: (done: string) => (done === "1" ? "Computed one epoch." : `Computed ${done} epochs.`),
   whatIfPlots: "What it would have come to",
   asItWas: "as it was",
   asItWouldBe: "then",

@@ -58,8 +58,8 @@ export const publicEn = {
   rivalsTitle: "Beside clouds and rivals",
   basketDelivered: "The cores and memory that were of use in these epochs cost",
   basketStored: "A terabyte of objects kept for a month (in 80 pieces, of which 29 give it back) and read once costs",
-  here: "here",
-  paidInTest: "paid in TEST credits, at prices that nobody has to live on",
+  here: "here.",
+  hereInTest: "here, paid in TEST credits, at prices that nobody has to live on.",
   rivalKinds: { "on-demand": "on demand", spot: "may be taken away", market: "what owners ask" } as Record<string, string>,
   noRivals: "Nothing was delivered that has a price elsewhere, or nobody's price is known.",
 
@@ -90,7 +90,7 @@ export const publicEn = {
   ecoCheck: "Check each one's signature",
 
   search: "Search the network",
-  searchHint: "Node, account, epoch, job or network",
+  searchHint: "Node, account, epoch or job",
   searchGo: "Find",
   searchNothing: "Nothing is found. A node by its id or the beginning of it, an account by all of its address, an epoch by its number, a job of yours by its id.",
   searchNothingOfJobs: "Nothing is found. A node by its id or the beginning of it, an account by all of its address, an epoch by its number. Jobs are shown to their buyers alone: sign in.",
@@ -103,7 +103,8 @@ export const publicEn = {
   ever: "since the beginning",
   mintedMax: "May ever be minted",
   holders: "Holders",
-  holdersText: (shown: string, total: string) => `The ${shown} who hold most of ${total} accounts that hold some, by the token's transfers.`,
+  holdersText: (shown: string, total: string) =>
+    total === "1" ? "The one account that holds some, by the token's transfers." : `The ${shown} who hold most of ${total} accounts that hold some, by the token's transfers.`,
   noHolders: "Nobody holds any, by the transfers that are final.",
   supplyHow: "minted when it is claimed: what epochs owe and nobody has claimed is not in it",
   ofSupply: "Of the supply",

@@ -57,10 +57,10 @@ export const publicJa: typeof publicEn = {
   didText: (count, time) => `締められたエポック ${count} 件（計 ${time}）のファイルからネットワークが集計しました。各エポックのページに、再集計できる署名済みファイルがあります。`,
   didNone: "締められて集計されたエポックはまだありません。",
   rivalsTitle: "クラウドや他社との比較",
-  basketDelivered: "これらのエポックで有用だったコアとメモリの費用（当ネットワーク）：",
+  basketDelivered: "これらのエポックで有用だったコアとメモリの費用：",
   basketStored: "1 テラバイトのオブジェクトを 1 か月保管し（80 個の断片、うち 29 個で復元）、1 回読み出す費用：",
   here: "（当ネットワーク）",
-  paidInTest: "TEST クレジットで支払われ、採算を反映した価格ではありません",
+  hereInTest: "（当ネットワーク。TEST クレジットで支払われ、採算を反映した価格ではありません）",
   rivalKinds: { "on-demand": "オンデマンド", spot: "中断あり", market: "所有者の提示価格" },
   noRivals: "他社に価格のあるものは提供されていないか、価格が知られていません。",
 
@@ -91,7 +91,7 @@ export const publicJa: typeof publicEn = {
   ecoCheck: "それぞれの署名を確認",
 
   search: "ネットワークを検索",
-  searchHint: "ノード、アカウント、エポック、ジョブ、ネットワーク",
+  searchHint: "ノード、アカウントなど",
   searchGo: "検索",
   searchNothing: "見つかりません。ノードは ID またはその先頭、アカウントはアドレス全体、エポックは番号、自分のジョブは ID で探せます。",
   searchNothingOfJobs: "見つかりません。ノードは ID またはその先頭、アカウントはアドレス全体、エポックは番号で探せます。ジョブは購入者だけに表示されます。サインインしてください。",
