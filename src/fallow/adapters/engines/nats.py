@@ -33,9 +33,9 @@ class EmbeddedNats:
     """A NATS server without JetStream on `host`:`port` (0: a free one, which it keeps while the context is open).
 
     `config` is what else its configuration file says, accounts and authorization above all: a mapping of sections,
-    or text in NATS's own syntax. Without any, whoever reaches the port may use it. `tls` is a certificate's file and its
-    key's (PEM); they are read at each start of the server. Then nothing is said in plain text on the port, not even the
-    server's greeting.
+    or text in NATS's own syntax. Without any, whoever reaches the port may use it. `tls` is a certificate's file and
+    its key's (PEM); they are read at each start of the server. Then nothing is said in plain text on the port, not even
+    the server's greeting.
 
     Opening the context starts and then supervises it. Open it in the main thread (see `process`). It raises the
     same errors as `EmbeddedPostgres`.
