@@ -25,7 +25,6 @@ class Lenders(NamedTuple):
     """A running network, and its machines that lend disk."""
 
     running: Running
-    stack: ExitStack
 
     @property
     def agents(self) -> list[Agent]:
@@ -34,7 +33,7 @@ class Lenders(NamedTuple):
 
     def revive(self, agent: Agent) -> None:
         """Start a machine anew that was killed; it stays until the network ends."""
-        self.stack.enter_context(self.running.again(agent))
+        self.running.again(agent)
 
 
 @contextmanager
@@ -45,7 +44,7 @@ def lending_network(nodes: int = NODES, lent_mib: int = LENT_MIB, **settings: st
         for number in range(nodes):
             lends = ("--lend", f"storage={running.data.parent / f'lent-{number}'}:{lent_mib}MiB")
             stack.enter_context(running.agent(f"disk-{number}", cpu=0.05, memory=32, options=lends))
-        yield Lenders(running, stack)
+        yield Lenders(running)
 
 
 class Door(NamedTuple):

@@ -326,7 +326,7 @@ class Running:
             yield agent
         finally:
             self.agents.remove(agent)
-            stop(process)
+            stop(agent.process)
 
     @contextmanager
     def serve(self, role: str, *options: str) -> Iterator[tuple[subprocess.Popen[str], Path]]:
@@ -344,15 +344,11 @@ class Running:
             process.send_signal(signal.SIGCONT)
             stop(process)
 
-    @contextmanager
-    def again(self, agent: Agent) -> Iterator[Agent]:
-        """Start an agent that was killed anew, as `fallow agent run` does."""
-        process = start("agent", "run", "--home", agent.home, log=agent.log, steps=agent.steps)
-        agent.process = process
-        try:
-            yield agent
-        finally:
-            stop(process)
+    def again(self, agent: Agent) -> None:
+        """Start an agent that was killed anew, as `fallow agent run` does; it serves as long as it would have."""
+        if agent.process.stdout is not None:
+            agent.process.stdout.close()
+        agent.process = start("agent", "run", "--home", agent.home, log=agent.log, steps=agent.steps)
 
 
 @contextmanager

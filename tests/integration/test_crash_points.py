@@ -82,18 +82,18 @@ async def test_an_agent_dies_at_every_step_of_a_lease(tmp_path: Path) -> None:
             script.write_text(WORK)
             async with asyncio.TaskGroup() as group:
                 for agent, life in zip(agents, LIVES, strict=True):
-                    group.create_task(die_and_live(net, stack, agent, life, script))
+                    group.create_task(die_and_live(net, agent, life, script))
             await check_books(net)
             await check_windows(net)
 
 
-async def die_and_live(net: Net, stack: ExitStack, agent: Agent, life: Sequence[str], script: Path) -> None:
+async def die_and_live(net: Net, agent: Agent, life: Sequence[str], script: Path) -> None:
     """Have one machine die at each step, and its work end well each time."""
     for boot, step in enumerate(life, 2):
         ticks = OVER_A_WINDOW if "window" in step else LONG if "checkpoint" in step else SHORT
         order = await script_order(net, script, ticks, agent)
         await die(net, agent, step, order)
-        stack.enter_context(net.running.again(agent))
+        net.running.again(agent)
         job = await net.finished(order.id)
         assert job.state == "done", (step, job, await net.buyer.leases(order.id))
         assert await (await net.buyer.result(order.id)).stdout() == f"done {ticks}\n".encode(), step

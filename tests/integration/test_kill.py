@@ -99,15 +99,17 @@ async def test_an_agent_is_killed_for_good() -> None:
         assert {(lease.node, lease.owed_microusd) for lease in lost} <= {(agents[0].node, 0)}
 
 
-async def test_an_agent_is_killed_and_started_anew() -> None:
-    async with three_machines() as (net, agents):
-        order = await in_the_middle(net, agents)
-        agents[0].kill()
-        with net.running.again(agents[0]):
-            await all_is_well(net, order)
-            status = await agents[0].ask("status")
-            assert (status["boot"], status["node"], status["records_refused"]) == (2, agents[0].node, [])
-            assert (await net.node(agents[0])).state == "idle"
+async def test_an_agent_is_killed_and_started_anew(whole: tuple[Net, list[Agent]]) -> None:
+    net, agents = whole
+    order = await in_the_middle(net, agents)
+    before = await agents[0].ask("status")
+    agents[0].kill()
+    net.running.again(agents[0])
+    await all_is_well(net, order)
+    status = await agents[0].ask("status")
+    assert (status["boot"], status["node"]) == (before["boot"] + 1, agents[0].node)
+    assert status["records_refused"] == before["records_refused"]
+    assert (await net.node(agents[0])).state == "idle"
 
 
 async def test_the_whole_network_is_killed_and_started_anew(whole: tuple[Net, list[Agent]]) -> None:
@@ -141,19 +143,20 @@ async def test_it_stops_cleanly(whole: tuple[Net, list[Agent]], how: str) -> Non
     await all_is_well(net, order)
 
 
-async def test_a_short_silence_of_a_node_closes_nothing() -> None:
-    async with network() as net, net.agents("barn", "mill") as agents:
-        rounds = [3 * SECOND]
-        order = await net.submit(rounds, on=agents[:1])
-        await net.runs(order.id)
-        agents[0].signal(signal.SIGSTOP)
-        await silent(net, agents[0], FLAP_MS)
-        agents[0].signal(signal.SIGCONT)
-        await net.finished(order.id)
-        (lease,) = await net.buyer.leases(order.id)
-        assert (lease.reason, lease.node) == (WORK_DONE, agents[0].node)
-        await check_job(net, order.id, rounds)
-        await check_books(net)
+async def test_a_short_silence_of_a_node_closes_nothing(whole: tuple[Net, list[Agent]]) -> None:
+    net, agents = whole
+    await net.on_market(*agents)
+    rounds = [3 * SECOND]
+    order = await net.submit(rounds, on=agents[:1])
+    await net.runs(order.id)
+    agents[0].signal(signal.SIGSTOP)
+    await silent(net, agents[0], FLAP_MS)
+    agents[0].signal(signal.SIGCONT)
+    await net.finished(order.id)
+    (lease,) = await net.buyer.leases(order.id)
+    assert (lease.reason, lease.node) == (WORK_DONE, agents[0].node)
+    await check_job(net, order.id, rounds)
+    await check_books(net)
 
 
 async def test_after_a_long_silence_the_late_result_is_refused_and_not_paid() -> None:

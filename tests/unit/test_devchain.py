@@ -25,7 +25,6 @@ from tests.unit.agent_fakes import FakeClock
 CHAIN_ID = 777_777
 OWNER, OTHER = Holder(CHAIN_ID, 1), Holder(CHAIN_ID, 2)
 MINT = "mint(address,uint256)"
-RPC_FIELDS = {"jsonrpc", "id"}
 
 
 class MemoryLog:

@@ -112,7 +112,7 @@ async def join(
         )
 
 
-async def run_agent(home_path: Path, *, stop_on_signals: bool = True) -> None:
+async def run_agent(home_path: Path) -> None:
     """Serve the network that the home has joined, until SIGTERM, SIGINT or `fallow agent leave`.
 
     Raises:
@@ -129,7 +129,7 @@ async def run_agent(home_path: Path, *, stop_on_signals: bool = True) -> None:
         store = _outbox_store(home, state, key, home.next_boot())
         outbox = Outbox(store, clock)
         try:
-            await _serve(home, state, key, outbox, clock, stop_on_signals=stop_on_signals)
+            await _serve(home, state, key, outbox, clock)
         finally:
             outbox.close()
 
@@ -274,9 +274,7 @@ async def leave(home_path: Path, *, erase: bool) -> Left:
     return Left(waiting, {} if erase else state.settings.lends)
 
 
-async def _serve(
-    home: Home, state: State, key: NodeKey, outbox: Outbox, clock: Clock, *, stop_on_signals: bool
-) -> None:
+async def _serve(home: Home, state: State, key: NodeKey, outbox: Outbox, clock: Clock) -> None:
     bus = LateBus(lambda: _connect(state, key), clock)
     machine = take_inventory(home.path)
     attributes = machine.attributes | {"score.cpu": state.score_cpu}
@@ -325,8 +323,7 @@ async def _serve(
             gpus=[gpu.uuid for gpu in machine.gpus],
         )
         agent = Agent(home, state, key, outbox, ports, attributes)
-        if stop_on_signals:
-            _stop_on_signals(agent.stop)
+        _stop_on_signals(agent.stop)
         link = group.create_task(bus.hold())
         told = group.create_task(steadily("agent.fee", partial(_follow_fee, client, state.url, fees, clock), clock))
         async with control.serving(agent, home.socket):

@@ -94,10 +94,10 @@ class LeaseWrites:
     allowance_bytes = 16 << 20
     blob_bytes_min = 4 << 10
     refill_ms = 600_000
+    leases_max = 10_000
 
-    def __init__(self, clock: Clock, leases_max: int = 10_000) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._leases_max = leases_max
         self._written: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
         self._coming: Counter[bytes] = Counter()
 
@@ -127,7 +127,7 @@ class LeaseWrites:
         written, since = self._written.get(lease, (0, self._clock.monotonic_ms()))
         self._written[lease] = (written + max(size, self.blob_bytes_min), since)
         self._written.move_to_end(lease)
-        if len(self._written) > self._leases_max:
+        if len(self._written) > self.leases_max:
             self._written.popitem(last=False)
 
 

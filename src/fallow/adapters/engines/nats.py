@@ -24,6 +24,8 @@ MAX_SUBSCRIPTIONS = 16_384
 _STEPS = ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
 _START_SECONDS = 30.0
 _HANDSHAKE_SECONDS = 5
+_WRITE_DEADLINE = "5s"
+"""Who takes nothing for so long is cut off."""
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - how to reach such a server from here
 
 
@@ -31,9 +33,9 @@ class EmbeddedNats:
     """A NATS server without JetStream on `host`:`port` (0: a free one, which it keeps while the context is open).
 
     `config` is what else its configuration file says, accounts and authorization above all: a mapping of sections,
-    or text in NATS's own syntax. Without any, whoever reaches the port may use it. `write_deadline` is in seconds.
-    `tls` is a certificate's file and its key's (PEM); they are read at each start of the server. Then nothing is said
-    in plain text on the port, not even the server's greeting.
+    or text in NATS's own syntax. Without any, whoever reaches the port may use it. `tls` is a certificate's file and
+    its key's (PEM); they are read at each start of the server. Then nothing is said in plain text on the port, not even
+    the server's greeting.
 
     Opening the context starts and then supervises it. Open it in the main thread (see `process`). It raises the
     same errors as `EmbeddedPostgres`.
@@ -48,7 +50,6 @@ class EmbeddedNats:
         config: Mapping[str, object] | str = "",
         tls: tuple[Path, Path] | None = None,
         max_connections: int = 4096,
-        write_deadline: float = 5.0,
         user: str | None = None,
         engine: Engine | None = None,
     ) -> None:
@@ -58,7 +59,7 @@ class EmbeddedNats:
         self._wanted_port = self._port = port
         self._extra = config if isinstance(config, str) else render_config(config)
         self._tls = tls
-        self._limits = {"max_connections": max_connections, "write_deadline": f"{round(write_deadline * 1000)}ms"}
+        self._limits = {"max_connections": max_connections, "write_deadline": _WRITE_DEADLINE}
         self._requested_user = user
         self._engine = engine
         self._stack = AsyncExitStack()

@@ -35,6 +35,7 @@ CALLOUT_REPLY_ROOT = "$SYS._INBOX."
 
 _AUDIENCE = "nats-authorization-request"
 _QUEUE = "callout"
+_AT_A_TIME = 32
 # The server gives up on a request after a few seconds; older ones are replayed, or the clocks differ too much.
 _CLOCK_SKEW_S = 30
 _NANOSECONDS = 1_000_000_000
@@ -126,8 +127,8 @@ class Callout(NamedTuple):
 
 
 @asynccontextmanager
-async def serve_callout(bus: Bus, callout: Callout, *, concurrency: int = 32) -> AsyncIterator[None]:
-    """Answer the servers' requests while the context is open, at most `concurrency` at a time.
+async def serve_callout(bus: Bus, callout: Callout) -> AsyncIterator[None]:
+    """Answer the servers' requests while the context is open.
 
     `bus` is the callout's own connection, in the account that the server's configuration names for it.
     """
@@ -135,7 +136,7 @@ async def serve_callout(bus: Bus, callout: Callout, *, concurrency: int = 32) ->
     async def handle(message: Message) -> bytes:
         return await callout.answer(message.data)
 
-    async with bus.serve(CALLOUT_SUBJECT, handle, queue=_QUEUE, concurrency=concurrency):
+    async with bus.serve(CALLOUT_SUBJECT, handle, queue=_QUEUE, concurrency=_AT_A_TIME):
         yield
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 
 COST, BLOCK, BYTES = 1024, 8, 32
-MEMORY_BYTES = 128 * COST * BLOCK
+"""It works on 128 * COST * BLOCK bytes."""
 
 
 def step(challenge: bytes, node: bytes, number: int) -> bytes:

@@ -46,14 +46,8 @@ class Images:
     was pulled from, with the id of its image.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        folder: Path,
-        bytes_max: int,
-        internet: Callable[[], httpx2.AsyncBaseTransport] = PublicOnly,
-    ) -> None:
-        self._internet = internet
+    def __init__(self, engine: Engine, folder: Path, bytes_max: int) -> None:
+        self._internet: Callable[[], httpx2.AsyncBaseTransport] = PublicOnly
         self._engine = engine
         self._folder = folder
         self._bytes_max = bytes_max
