@@ -7,8 +7,8 @@ count as ever, and what cycles keep until the next full search, an hour later at
 
 A gateway holds as much before its first reader comes (routes, schemas, files): 100 milliseconds, for all who wait.
 
-Python searches by itself, too, whenever much was made: for a thread that puts 430,000 nodes on the map again and again,
-up to 130 milliseconds each time. That is off, and what comes in such numbers is set aside without a look.
+Python searches by itself, too, whenever much was made: while 430,000 nodes are loaded, again and again, up to half a
+second each time. That is off, and what comes in such numbers is set aside without a look.
 """
 
 from __future__ import annotations
