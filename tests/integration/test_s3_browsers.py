@@ -117,6 +117,12 @@ def test_a_form_leads_on(s3: World, bucket: str) -> None:
     assert (status, headers["location"]) == (303, f"{target}?bucket={bucket}&key=foo.txt&etag={etag}")
 
 
+@pytest.mark.parametrize(("target", "status"), [("http://[x", 303), ("javascript:alert(1)", 204)])
+def test_a_form_leads_to_any_page_and_to_nothing_else(s3: World, bucket: str, target: str, status: int) -> None:
+    s3.client().put_bucket_acl(Bucket=bucket, ACL="public-read-write")
+    assert post(s3, bucket, {"key": "k", "success_action_redirect": target})[0] == status
+
+
 def test_a_large_file_is_taken_from_a_form(s3: World, bucket: str) -> None:
     policy = document(bucket, conditions=[*conditions(bucket)[:4], ["content-length-range", 0, 5 << 20]])
     body = b"\r\n--foo" * (400 << 10)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import AsyncIterator, Iterator
 from typing import Final
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
@@ -28,6 +28,7 @@ FIELD_BYTES_MAX: Final = 64 << 10
 FIELDS_MAX: Final = 100
 _FILENAME: Final = "${filename}"
 _NO_HEADERS: Final = frozenset({"key", "policy", "file", "acl", "tagging"})
+_PAGES: Final = ("http://", "https://")
 _STATUSES: Final = frozenset({"200", "201", "204"})
 
 
@@ -99,7 +100,7 @@ def _as_headers(fields: dict[str, str]) -> dict[str, str]:
 
 def _done(x: Exchange, fields: dict[str, str], headers: dict[str, str]) -> Response:
     target = fields.get("success_action_redirect") or fields.get("redirect", "")
-    if target and urlsplit(target).scheme in {"http", "https"}:
+    if target.startswith(_PAGES):
         query = f"bucket={quote(x.bucket.name)}&key={quote(x.key, '')}&etag={quote(headers['etag'], '')}"
         return Response(303, {**headers, "location": f"{target}{'&' if '?' in target else '?'}{query}"})
     status = fields.get("success_action_status", "")
