@@ -11,7 +11,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from fallow.cli.agent_policy import DEFAULT_HOME, Home
+from fallow.cli.agent_home import DEFAULT_HOME, Home
 
 SYSTEM_FOLDER = Path("/etc/systemd/system")
 USER_FOLDER = Path("~/.config/systemd/user")
