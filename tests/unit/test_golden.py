@@ -7,7 +7,7 @@ import pytest
 
 from fallow.domain.batches import Promise, open_batch
 from fallow.domain.facts import CORE_FACTS
-from fallow.domain.orders import read_order
+from fallow.domain.orders import Order
 from fallow.domain.records import Record
 from fallow.domain.tickets import Ticket, proven
 from tests.golden_cases import (
@@ -69,4 +69,4 @@ def test_old_bytes_are_read() -> None:
     sealed = bytes.fromhex(BYTES["ticket"])
     assert Ticket.open(sealed, network) == ticket()
     assert proven(sealed, NODE, bytes.fromhex(BYTES["ticket proof"]))
-    assert read_order(msgspec.json.decode(bytes.fromhex(BYTES["order as JSON"]))) == ORDER
+    assert msgspec.json.decode(bytes.fromhex(BYTES["order as JSON"]), type=Order) == ORDER

@@ -6,13 +6,13 @@ from itertools import pairwise
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallow.domain.errors import InvalidInput
 from fallow.domain.matching import BUSY, Place, Wish, candidates, obstacles, rank, same_model, why_not
-from fallow.domain.orders import Requirements, read_order
+from fallow.domain.orders import Order, Requirements
 from fallow.domain.resources import GIB_MIB, Resources, Terms
 
 BIG = Resources(cpu_milli=4000, memory_mib=4096, disk_mib=1000)
@@ -126,8 +126,8 @@ def test_models_are_compared_by_their_words(wanted: str, model: str, *, same: bo
 
 def test_a_model_or_memory_without_a_count_is_no_requirement() -> None:
     for asked in ({"gpu_model": "a100"}, {"vram_mib": 1}):
-        with pytest.raises(InvalidInput, match="need gpus"):
-            read_order({"id": "0" * 32, "vertical": "compute", "work": {}, "requirements": asked})
+        with pytest.raises(msgspec.ValidationError, match="need gpus"):
+            msgspec.convert({"id": "0" * 32, "vertical": "compute", "work": {}, "requirements": asked}, Order)
 
 
 def test_a_graphics_processor_has_its_price() -> None:

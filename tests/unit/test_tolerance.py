@@ -8,10 +8,9 @@ import msgspec
 import pytest
 
 from fallow.domain.draws import Purpose
-from fallow.domain.errors import InvalidInput
 from fallow.domain.jobs import Item, ItemState
 from fallow.domain.leases import LeaseState
-from fallow.domain.orders import Order, Tolerance, read_order
+from fallow.domain.orders import Order, Tolerance
 from fallow.domain.resources import Resources, Terms
 from fallow.domain.verification import Compared
 from fallow.services.market.brain import Brain
@@ -234,7 +233,8 @@ def test_what_is_no_tolerance_is_refused_at_the_door(wrong: dict[str, object]) -
         "compare": "tolerance",
         "tolerance": {"rtol": "1e-3"},
     }
-    assert read_order(asked).tolerance == Tolerance(rtol="1e-3")
-    assert read_order(msgspec.to_builtins(read_order(asked))) == read_order(asked)
-    with pytest.raises(InvalidInput, match="not valid"):
-        read_order({**asked, **wrong})
+    assert msgspec.convert(asked, Order).tolerance == Tolerance(rtol="1e-3")
+    order = msgspec.convert(asked, Order)
+    assert msgspec.convert(msgspec.to_builtins(order), Order) == order
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({**asked, **wrong}, Order)

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from fallow.cli import profiles
 from fallow.cli.account_key import KeyFile, default_file, own_account
-from fallow.cli.epoch import Authority, From
+from fallow.cli.profiles import Authority, From
 from fallow.cli.show import Json, say, show_json
 from fallow.cli.units import when
 from fallow.domain.errors import InvalidInput

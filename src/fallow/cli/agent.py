@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import App, Parameter
 
+from fallow.cli.agent_home import DEFAULT_HOME, Home, Json
 from fallow.cli.agent_lent import lent
 from fallow.cli.agent_policy import app as policy
 from fallow.cli.agent_promises import promises
@@ -25,11 +26,7 @@ app.command(service)
 app.command(promises)
 app.command(lent)
 
-DEFAULT_HOME = Path("~/.fallow/agent")
-
-Home = Annotated[Path, Parameter(help="The agent's folder: key, records, cache.", env_var="FALLOW_AGENT_HOME")]
 Yes = Annotated[bool, Parameter(negative="", help="Agree without being asked.")]
-Json = Annotated[bool, Parameter(negative="", help="Print one JSON value, for programs.")]
 
 
 @app.command

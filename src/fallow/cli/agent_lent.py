@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
-from cyclopts import Parameter
 
 from fallow.cli import profiles
-from fallow.cli.show import clean, say, show_json, tell
+from fallow.cli.agent_home import DEFAULT_HOME, Home
+from fallow.cli.show import Json, clean, say, show_json, tell
 from fallow.cli.units import usd
 from fallow.domain.errors import FallowError
 from fallow.sdk.epochs import HeldPay
-
-DEFAULT_HOME = Path("~/.fallow/agent")
-Home = Annotated[Path, Parameter(help="The agent's folder: key, records, cache.", env_var="FALLOW_AGENT_HOME")]
-Json = Annotated[bool, Parameter(negative="", help="Print one JSON value, for programs.")]
 
 
 def lent(*, home: Home = DEFAULT_HOME, json: Json = False) -> None:

@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from cyclopts import App, Parameter
 
+from fallow.cli.agent_home import DEFAULT_HOME, Home, Json
+
 if TYPE_CHECKING:
     from fallow.agent.policy_file import IdlePolicy
 
 app = App(name="policy", help="Say when this machine may work for others, and with how much of it.")
-
-DEFAULT_HOME = Path("~/.fallow/agent")
-
-Home = Annotated[Path, Parameter(help="The agent's folder.", env_var="FALLOW_AGENT_HOME")]
-Json = Annotated[bool, Parameter(negative="", help="Print one JSON value, for programs.")]
 
 
 @app.default

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
-
 from fallow.cli import profiles
-from fallow.cli.show import say, show_json
-
-DEFAULT_HOME = Path("~/.fallow/agent")
-Home = Annotated[Path, Parameter(help="The agent's folder: key, records, cache.", env_var="FALLOW_AGENT_HOME")]
-Json = Annotated[bool, Parameter(negative="", help="Print one JSON value, for programs.")]
+from fallow.cli.agent_home import DEFAULT_HOME, Home
+from fallow.cli.show import Json, say, show_json
 
 
 def promises(*, home: Home = DEFAULT_HOME, json: Json = False) -> int:

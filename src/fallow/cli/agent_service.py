@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from fallow.cli.agent_policy import DEFAULT_HOME, Home
+from fallow.cli.agent_home import DEFAULT_HOME, Home
 
 if TYPE_CHECKING:
     from fallow.agent.home import Settings

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from cyclopts import Parameter
@@ -13,6 +12,7 @@ from cyclopts import Parameter
 from fallow.cli import profiles
 from fallow.cli.account_key import KeyFile
 from fallow.cli.epoch import whose_chain
+from fallow.cli.profiles import Authority, From
 from fallow.cli.show import Json, say, show_json, table
 from fallow.cli.units import tokens, usd, when
 from fallow.cli.wallet import with_wallet
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from fallow.domain.epochs.distributor import Claim
     from fallow.services.sender.claiming import Dues
 
-From = Annotated[str, Parameter(name="--from", help="The network; left out, the one in your profile.")]
-Authority = Annotated[Path | None, Parameter(help="Certificate file (PEM) of its own authority.")]
 PAID = "paid"
 
 

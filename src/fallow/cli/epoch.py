@@ -12,6 +12,7 @@ from fallow.cli import profiles
 from fallow.cli.epoch_audit import audit, explain, shares
 from fallow.cli.epoch_lines import say_network
 from fallow.cli.epoch_what_if import what_if
+from fallow.cli.profiles import Authority, From
 from fallow.cli.show import Json, clean, say, show_json, table
 from fallow.cli.units import tokens, usd, when
 from fallow.domain.chains import chain_id_of
@@ -31,8 +32,6 @@ app.command(what_if)
 DEFAULT_FOLDER = Path("archive")
 
 
-From = Annotated[str, Parameter(name="--from", help="The network; left out, the one in your profile.")]
-Authority = Annotated[Path | None, Parameter(help="Certificate file (PEM) of its own authority.")]
 Into = Annotated[Path, Parameter(help="Folder to keep it in, as <folder>/epochs/<n>.")]
 
 

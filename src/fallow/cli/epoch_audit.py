@@ -10,14 +10,13 @@ from cyclopts import Parameter
 from fallow.cli import profiles
 from fallow.cli.epoch_advice import advice_of
 from fallow.cli.epoch_lines import line_view, record_view, say_line, say_paid, say_totals, totals_view
+from fallow.cli.profiles import Authority, From
 from fallow.cli.show import Json, say, show_json, table
 from fallow.cli.units import percent, tokens
 from fallow.domain.epochs.statement import NONE
 from fallow.domain.identity import address, address_text
 
 Into = Annotated[Path, Parameter(help="Folder with epochs, as fetch fills it; what is missing there is fetched.")]
-From = Annotated[str, Parameter(name="--from", help="The network; left out, the one in your profile.")]
-Authority = Annotated[Path | None, Parameter(help="Certificate file (PEM) of the network's own authority.")]
 Key = Annotated[str, Parameter(help="The network's key (hex) as you know it; left out, the network is asked for it.")]
 
 FOLDER = Path("archive")

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from cyclopts import Parameter
 
-from fallow.cli.epoch_audit import FOLDER, Authority, From, Into, Key, there
+from fallow.cli.epoch_audit import FOLDER, Into, Key, there
 from fallow.cli.epoch_lines import kept_view
 from fallow.cli.plots import Bar, Row, svg, text_bar
+from fallow.cli.profiles import Authority, From
 from fallow.cli.show import Json, say, show_json, table
 from fallow.cli.units import tokens, usd
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from fallow.cli.show import clean, tell
 from fallow.domain.errors import FallowError
@@ -15,6 +18,8 @@ from fallow.sdk.sync import Client
 from fallow.sdk.trust import trusting
 
 __all__ = [
+    "Authority",
+    "From",
     "Profile",
     "client_at",
     "client_of",
@@ -26,6 +31,9 @@ __all__ = [
     "save",
     "write_private",
 ]
+
+From = Annotated[str, Parameter(name="--from", help="The network; left out, the one in your profile.")]
+Authority = Annotated[Path | None, Parameter(help="Certificate file (PEM) of the network's own authority.")]
 
 
 def save(profile: Profile, path: Path) -> None:

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from fallow.domain.errors import InvalidInput
 from fallow.domain.places import Cell, is_cell
 from fallow.domain.resources import CPU_MILLI_MAX, MIB_MAX, PRICE_MICROUSD_MAX, Gpus, Resources
 
@@ -139,15 +138,3 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def item_count(self) -> int:
         """How many leases end the job when each goes well."""
         return max(1, len(self.items))
-
-
-def read_order(data: object) -> Order:
-    """Check what came in from outside.
-
-    Raises:
-        InvalidInput: it is no order; the message names the field.
-    """
-    try:
-        return msgspec.convert(data, Order)
-    except msgspec.ValidationError as error:
-        raise InvalidInput("order.invalid", f"The order is not valid: {error}.", "See the API document.") from error

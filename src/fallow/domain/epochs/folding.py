@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from fallow.domain.chart import Credit
-from fallow.domain.epochs.burning import replay
+from fallow.domain.epochs.burning import Burns, replay
 from fallow.domain.epochs.core import Core, Epoch
 from fallow.domain.epochs.dividing import SECTION as WEIGHTS
 from fallow.domain.epochs.dividing import Weights, of_verticals, read_weights, weight_rows, weights_of
 from fallow.domain.epochs.economy import SECTION as ECONOMY
-from fallow.domain.epochs.economy import pool_of, read_economy
-from fallow.domain.epochs.judgements import Read, read_records
+from fallow.domain.epochs.economy import Economy, pool_of, read_economy
+from fallow.domain.epochs.judgements import CORE, Read, read_records
 from fallow.domain.epochs.keeping import Keeping, Turns, keep, read_holdings
 from fallow.domain.epochs.lines import INCENTIVE, USAGE, Line, LineKey, Tally
 from fallow.domain.epochs.metering import Metering
@@ -67,20 +67,12 @@ def fold_read(opening: State, epoch: Epoch, read: Read, rules: Rules, verticals:
     known = read_weights(opening.carried)
     weights = weights_of(known, read.tallies)
     core.subscribed.count(read.tallies, of_verticals(weights, verticals))
-    scores = {
-        key: score_of(verticals[key[0]], core.standings.get(key[1], Standing()), epoch.until_ms, errors)
-        if key[0]
-        else 0
-        for key in read.tallies
-    }
+    scores = scores_of(read, verticals, epoch.until_ms, errors)
     usage = usage_of(read.tallies, rules)
     uses, returned = fees_that_count(read.tallies, read_returned(opening.carried), rules)
     chain = core.chain
     burns = replay(chain.happened, opening.carried, rules.feeds, rules.guard)
-    economy = counted(read_economy(opening.carried), read.tallies, rules)
-    if rules.model == BURN_AND_MINT and burns.oracle.held:
-        # What moved since the epoch before, step by step or as the operator accepted, is no jump now.
-        economy = economy._replace(price=burns.oracle.held)
+    economy = _at_held_price(counted(read_economy(opening.carried), read.tallies, rules), burns, rules)
     economy, pool = pool_of(economy, rules, opening.epochs, opening.minted, chain.burned, burns.quotes, epoch.until_ms)
     bought = Counter(incentives_of(uses, scores, rules, pool))
     unsold = unsold_of(read.tallies, scores, bought, rules, pool)
@@ -108,10 +100,6 @@ def fold_read(opening: State, epoch: Epoch, read: Read, rules: Rules, verticals:
     owed = Counter(opening.owed)
     owed.update(core.payees.redirected(shared))
     owed.update(owed_for(core.withdrawals.owed, rules))
-    lines = [
-        read.tallies.get(key, Tally()).line(key, scores.get(key, 0), usage.get(key, 0), incentive[key], kept.rows(key))
-        for key in sorted(read.tallies.keys() | kept.moves.keys())
-    ]
     state = State(
         epochs=opening.epochs + 1,
         minted=opening.minted + incentive.total(),
@@ -130,7 +118,6 @@ def fold_read(opening: State, epoch: Epoch, read: Read, rules: Rules, verticals:
             WEIGHTS: weight_rows(weights),
         },
     )
-    leaves = [Leaf(*key, amount) for key, amount in sorted(owed.items())]
     network = {
         "usage": sum(usage.values()),
         "incentive": incentive.total(),
@@ -148,7 +135,49 @@ def fold_read(opening: State, epoch: Epoch, read: Read, rules: Rules, verticals:
         "forfeited.usage": economy.forfeited_usage,
         "forfeited.incentive": economy.forfeited,
     }
-    return Folded(state, lines, leaves, totals_of(read.tallies) | network, core.seeds.seed, errors)
+    return Folded(
+        state,
+        lines_of(read.tallies, scores, usage, incentive, kept),
+        [Leaf(*key, amount) for key, amount in sorted(owed.items())],
+        totals_of(read.tallies) | network,
+        core.seeds.seed,
+        errors,
+    )
+
+
+def scores_of(
+    read: Read, verticals: Mapping[str, Metering], until_ms: int, errors: dict[str, str]
+) -> dict[LineKey, int]:
+    """What each line's node scores by its standing, as the vertical's policy says; its `errors` are noted."""
+    return {
+        (vertical, node, account): 0
+        if vertical == CORE
+        else score_of(verticals[vertical], read.core.standings.get(node, Standing()), until_ms, errors)
+        for vertical, node, account in read.tallies
+    }
+
+
+def lines_of(
+    tallies: Mapping[LineKey, Tally],
+    scores: Mapping[LineKey, int],
+    usage: Mapping[LineKey, int],
+    incentive: Mapping[LineKey, int],
+    kept: Keeping,
+) -> list[Line]:
+    """One line for whoever worked in the epoch, or for whom something that was kept has moved."""
+    return [
+        tallies.get(key, Tally()).line(
+            key, scores.get(key, 0), usage.get(key, 0), incentive.get(key, 0), kept.rows(key)
+        )
+        for key in sorted(tallies.keys() | kept.moves.keys())
+    ]
+
+
+def _at_held_price(economy: Economy, burns: Burns, rules: Rules) -> Economy:
+    """What moved since the epoch before, step by step or as the operator accepted, is no jump now."""
+    if rules.model == BURN_AND_MINT and burns.oracle.held:
+        return economy._replace(price=burns.oracle.held)
+    return economy
 
 
 def payouts(
