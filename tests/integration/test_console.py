@@ -200,6 +200,9 @@ async def test_an_epoch_says_what_became_of_its_records_and_what_each_line_is_ow
             [*[re.compile(".")] * 3, "0.00 USD", "0", "0", "0", re.compile("Why")]
         )
         await expect(rewards.get_by_role("row", name="none")).to_have_count(1)  # of the network itself
+        high = await nothing.bounding_box()
+        assert high is not None
+        assert high["height"] <= 40  # its buttons stand beside its words, not below
         await row.get_by_role("button", name="Why").click()
         await expect(rewards).to_contain_text("7 records accepted")
         await page.set_viewport_size({"width": 390, "height": 844})

@@ -110,12 +110,12 @@ async def filled(network: FakeNetwork) -> None:
         exit_code=0,
         reason="",
         stdout=await left("stdout", HOSTILE.encode()),
-        stderr=await left("stderr", b"\0"),
+        stderr=await left("stderr", b""),
         outputs=[
             await left(f"{HOSTILE}.csv", f"name,value\n{HOSTILE},1\n".encode() + 120 * (b"1," * 99 + b"1\n")),
             await left("page.html", HOSTILE.encode()),
             await left("pixel.png", PIXEL),
-            await left("tile.ppm", b"P6\n# a tile\n3 1\n255\n" + 3 * b"\xff\x80\0"),
+            await left("tile.ppm", b"P6\n2 1\n255\n\xff\xfe\xfd"),  # cut off: it says that there are two pixels
         ],
     )
     result = await stored(network, encode_outcome(outcome))
@@ -123,6 +123,16 @@ async def filled(network: FakeNetwork) -> None:
     network.orders[JOB] = (BUYER, order)
     network.jobs[JOB] = msgspec.structs.replace(job_view(JOB, "done"), label=order.label, counts={"done": 1})
     network.items[JOB] = [item_view(0, "done", result)]
+
+
+async def pixmap(network: FakeNetwork) -> str:
+    """The result of an item that left an orange line, as programs write pictures that have no library to do it."""
+    data = b"P6\n# a line\n3 1\n255\n" + 3 * b"\xff\x80\0"
+    none = Output(name="none", sha256=await stored(network, b""), size=0)
+    drawn = Output(name="drawn.ppm", sha256=await stored(network, data), size=len(data))
+    return await stored(
+        network, encode_outcome(Outcome(exit_code=0, reason="", stdout=none, stderr=none, outputs=[drawn]))
+    )
 
 
 async def read(download: Download) -> str:
@@ -216,11 +226,8 @@ async def test_what_a_job_left_is_shown_and_never_run(running: Chromium, signed:
         await expect(huge.get_by_role("row")).to_have_count(2 + 50)
         await expect(huge.get_by_text("Only the beginning is shown")).to_be_visible()
         await expect(page.locator("pre").first).to_have_text(HOSTILE)
-        await expect(page.get_by_role("img", name="tile.ppm")).to_have_js_property("naturalWidth", 3)
-        assert await page.get_by_role("img", name="tile.ppm").evaluate(FIRST_PIXEL) == [255, 128, 0, 255]
-        await page.locator("summary", has_text="stderr").click()
-        await expect(page.locator("details", has_text="stderr")).to_contain_text("It is no text, table or picture")
-        assert await page.locator("main img").count() == 2
+        await expect(page.locator("details", has_text="tile.ppm")).to_contain_text("It is no text, table or picture")
+        assert await page.locator("main img").count() == 1
         assert await page.locator("main script").count() == 0
         assert "stolen" not in await page.title()
         async with page.expect_download() as download:
@@ -281,9 +288,12 @@ async def test_pictures_are_seen_by_who_watches_their_job_end(running: Chromium,
         network.jobs[JOB] = over
         await page.clock.run_for(10_000)
         await expect(page.get_by_role("status").first).to_have_text("done")
-        network.items[JOB] = [msgspec.structs.replace(ended, index=at) for at in (0, 1)]
+        network.items[JOB] = [ended, item_view(1, "done", await pixmap(network))]
         await page.clock.run_for(10_000)
-        await expect(page.get_by_role("button", name="pixel.png Item 2")).to_be_visible()
+        await expect(page.get_by_role("button", name="pixel.png Item 1")).to_be_visible()
+        drawn = page.get_by_role("button", name="drawn.ppm Item 2").get_by_role("img", include_hidden=True)
+        await expect(drawn).to_have_js_property("naturalWidth", 3)
+        assert await drawn.evaluate(FIRST_PIXEL) == [255, 128, 0, 255]
 
 
 async def test_under_tls_the_cookie_is_bound_to_its_host_and_never_goes_without(

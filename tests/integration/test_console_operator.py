@@ -76,7 +76,10 @@ async def url(archive: StoreArchive) -> AsyncIterator[str]:
     roomy = Rate(10_000.0, 100_000)
     bad = msgspec.structs.replace(evidence_view(), code=HOSTILE)
 
-    before = [msgspec.structs.replace(bad, lease=f"{number:032x}", code=f"before.{number}") for number in (1, 2)]
+    before = [
+        msgspec.structs.replace(bad, lease=f"{number:032x}", code=code)
+        for number, code in ((1, "result.wrong"), (2, "before.2"))
+    ]
 
     async def evidence(asked: calls.base.Page) -> list[EvidenceView]:
         """One that fills a page by itself, and two behind it."""
@@ -213,6 +216,7 @@ async def test_refused_work_goes_on_page_by_page(running: Chromium, url: str) ->
             await page.get_by_role("button", name="Show more").click()
             await expect(rows).to_have_count(3)
         await expect(page.get_by_role("button", name="Show more")).to_have_count(0)
+        await expect(rows.nth(1)).to_contain_text("The result was not that of the others")
         await expect(rows.last).to_contain_text("before.2")
 
 
