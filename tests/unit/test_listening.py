@@ -10,8 +10,8 @@ import pytest
 
 from fallow.bootstrap import listening, verticals
 from fallow.bootstrap.listening import listen
+from fallow.bootstrap.ports import ports_of
 from fallow.bootstrap.settings import Settings
-from fallow.bootstrap.up import _ports
 from fallow.bootstrap.verticals import gateway_roles
 from fallow.domain.errors import InvalidInput
 from fallow.ports.vertical.plugin import Vertical
@@ -37,7 +37,7 @@ def test_ports_that_a_network_draws_are_distinct(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(listening, "_connections_from", lambda: listening.PORT_MIN + 8)
     monkeypatch.setattr(listening, "is_free", lambda _host, _port: True)
     for _ in range(20):
-        ports = _ports(tmp_path, Settings(http_port=10_003))
+        ports = ports_of(tmp_path, Settings(http_port=10_003))
         assert ports["http"] == 10_003
         assert len(set(ports.values())) == len(ports) >= 4
 

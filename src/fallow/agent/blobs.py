@@ -173,7 +173,11 @@ class _Download:
             self._part.write_bytes(b"")
 
     async def add(self, chunk: bytes) -> None:
-        """Take in the next bytes."""
+        """Take in the next bytes.
+
+        Raises:
+            TooMuch: they are more than there is room for.
+        """
         self.size += len(chunk)
         if self.size > self._bytes_max:
             raise TooMuch("agent.inputs_too_large", "The inputs are larger than the lease's share of the disk.")

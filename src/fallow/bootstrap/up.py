@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -36,12 +36,13 @@ from fallow.bootstrap.chains import chain_place
 from fallow.bootstrap.contracts import check_contracts
 from fallow.bootstrap.install import make_installer, write_installer
 from fallow.bootstrap.keys import NetworkKeys, load_keys, signer
-from fallow.bootstrap.listening import free_port, is_free, listen, url_of
+from fallow.bootstrap.listening import url_of
 from fallow.bootstrap.place import ChainPlace, Place, bus_context, network_id, write_place
+from fallow.bootstrap.ports import keep_ports, ports_of, wait_free
 from fallow.bootstrap.reach import Reach, reach_of
 from fallow.bootstrap.settings import CORE, EFFECTIVE, PUBLIC, Settings
 from fallow.bootstrap.tls import Tls, own_names, prepare_tls, public_host
-from fallow.bootstrap.verticals import gateway_roles, migrations, read_ports
+from fallow.bootstrap.verticals import gateway_roles, migrations
 from fallow.domain import calls
 from fallow.domain.errors import Conflict, FallowError, InvalidInput
 from fallow.domain.networks import is_loopback
@@ -56,10 +57,6 @@ REPLAY_S = 3600.0
 """The embedded chain executes all its blocks again before it answers, some hundred transactions a second."""
 SCHEMAS = ("ledger", "registry", "ingest", "market", "settle", "checks", "epochs", "outbox")
 STEPS = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
-PORT_S = 3.0
-"""A `fallow up` that was killed a moment ago may still hold its port."""
-PORT_POLL_S = 0.05
-PORTS = "ports.json"
 NATS_PORT = 4222
 ARCHIVE_PREFIX = "AWS_"
 """Variables of whoever starts the network that its roles have, too."""
@@ -111,15 +108,9 @@ async def run_network(data: Path, settings: Settings) -> AsyncIterator[Welcome]:
     async with AsyncExitStack() as stack:
         await asyncio.to_thread(stack.enter_context, data_lock(data, "fallow up"))
         stack.enter_context(fresh)
-        ports = _ports(data, settings)
-        await _wait_free(settings.host, ports["http"], "--port")
-        if not settings.nats_url:
-            await _wait_free(settings.host, ports["bus"], "--bus-port")
-        if settings.preset == PUBLIC and not settings.chain_rpc:
-            await _wait_free(settings.host, ports["chain"], "chain_port")
-        for role in gateway_roles():
-            await _wait_free(settings.host, ports[role], "gateway_ports")
-        write_private(data / PORTS, msgspec.json.encode(ports).decode() + "\n")
+        ports = ports_of(data, settings)
+        await wait_free(settings, ports)
+        keep_ports(data, ports)
         settings = msgspec.structs.replace(
             settings, http_port=ports["http"], bus_port=ports["bus"], chain_port=ports["chain"]
         )
@@ -254,31 +245,6 @@ def given_bus(text: str) -> str:
     if url.scheme == "nats" and not is_loopback(url.hostname):
         raise InvalidInput("nats.plain", f"{url.hostname} is not spoken to in plain text.", "tls://HOST:4222")
     return url_of(url.scheme, url.hostname, port)
-
-
-def _ports(data: Path, settings: Settings) -> dict[str, int]:
-    """Set ports; where a setting is 0, the last one, since agents and buyers remember it, or a free one."""
-    file = data / PORTS
-    kept: dict[str, int] = msgspec.json.decode(file.read_bytes()) if file.exists() else {}
-    given = {"http": settings.http_port, "bus": settings.bus_port, "chain": settings.chain_port}
-    given |= dict.fromkeys(gateway_roles(), 0) | read_ports(settings.gateway_ports)
-    ports = {name: port or kept.get(name, 0) for name, port in given.items()}
-    for name, port in ports.items():
-        ports[name] = port or free_port(settings.host, set(ports.values()))
-    return ports
-
-
-async def _wait_free(host: str, port: int, option: str) -> None:
-    """Make sure of a port before anything is started.
-
-    Raises:
-        Unavailable: somebody else has it.
-    """
-    with suppress(TimeoutError):
-        async with asyncio.timeout(PORT_S):
-            while not is_free(host, port):  # noqa: ASYNC110 - no event tells of it
-                await asyncio.sleep(PORT_POLL_S)
-    listen(host, port, option=option).close()
 
 
 @asynccontextmanager

@@ -113,7 +113,12 @@ class AccountCalls(Wire):
         return await self._call("POST", "/v1/operator/keys", calls.keys.Secret, body=body, again=False)
 
     async def revoke_key(self, key_id: str) -> None:
-        """Operator: end an API key by its public part."""
+        """Operator: end an API key by its public part.
+
+        Raises:
+            InvalidInput: it is none.
+            NotFound: there is no such key.
+        """
         if not _KEY_ID.fullmatch(key_id):
             raise InvalidInput("key.id", f"{key_id[:80]!r} is no public part of an API key.", "It is in fk_PUBLIC_….")
         await self._call("DELETE", f"/v1/operator/keys/{key_id}", object)
@@ -127,7 +132,12 @@ class AccountCalls(Wire):
         return await self._call("GET", "/v1/operator/tokens", list[TokenView])
 
     async def revoke_token(self, token_id: str) -> None:
-        """Operator: end a join token, by the beginning of the SHA-256 that is kept of it."""
+        """Operator: end a join token, by the beginning of the SHA-256 that is kept of it.
+
+        Raises:
+            InvalidInput: it is none.
+            NotFound: there is no such token.
+        """
         if not _TOKEN_ID.fullmatch(token_id):
             raise InvalidInput("token.id", f"{token_id[:80]!r} names no join token.", "See: fallow token ls")
         await self._call("DELETE", f"/v1/operator/tokens/{token_id}", object)

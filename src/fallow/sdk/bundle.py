@@ -102,7 +102,11 @@ def bundle_script(script: Path, *, python: str | None = None, tell: Tell = silen
 def build_bundle(
     files: Mapping[str, bytes], entry: str, metadata: Metadata, *, python: str | None = None, tell: Tell = silent
 ) -> Bundle:
-    """Pack files by their path in the bundle, with the packages that `metadata` name; see `bundle_script`."""
+    """Pack files by their path in the bundle, with the packages that `metadata` name; see `bundle_script`.
+
+    Raises:
+        InvalidInput: the script wants another Python (`bundle.python`), or see `install`.
+    """
     target = Target(python or running_python(), _LINUX.get(machine.machine().lower(), "x86_64"))
     if not fits(target.python, metadata.requires_python):
         raise InvalidInput(

@@ -54,7 +54,12 @@ class SigningCalls(JobCalls, AccountCalls):
         return await self._call("GET", "/v1/account/keys", list[DelegationView])
 
     async def revoke_delegation(self, key: str) -> DelegationView:
-        """End the delegation to a key (its public part)."""
+        """End the delegation to a key (its public part).
+
+        Raises:
+            InvalidInput: it is none.
+            NotFound: the account has not delegated to it.
+        """
         if not _KEY.fullmatch(key):
             raise InvalidInput("key.id", f"{key[:80]!r} is no public key: 64 hex digits.", "fallow key signing ls")
         return await self._call("DELETE", f"/v1/account/keys/{key}", DelegationView)

@@ -188,7 +188,11 @@ def read_validators(text: str) -> list[Address]:
 
 
 def faulty_max(count: int) -> int:
-    """How many of so many validators may be faulty: the largest f with n > 3f."""
+    """How many of so many validators may be faulty: the largest f with n > 3f.
+
+    Raises:
+        InvalidInput: no network has so many.
+    """
     if not 1 <= count <= VALIDATORS_MAX:
         raise InvalidInput("validators.count", f"A network has 1 to {VALIDATORS_MAX} validators, not {count}.")
     return (count - 1) // 3

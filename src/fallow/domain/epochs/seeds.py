@@ -85,7 +85,11 @@ class Joint(NamedTuple):
 
 
 def commitment_of(net: str, number: int, validator: bytes, part: bytes) -> bytes:
-    """What a validator publishes of its part. It holds for this validator alone: a copy of another's opens nothing."""
+    """What a validator publishes of its part. It holds for this validator alone: a copy of another's opens nothing.
+
+    Raises:
+        InvalidInput: the part has another length.
+    """
     if len(part) != PART_BYTES:
         raise InvalidInput("seed.part", f"A part of a seed has {PART_BYTES} bytes, not {len(part)}.")
     return tagged_hash("fallow/seed-part/1", encode([net, number, validator, part]))

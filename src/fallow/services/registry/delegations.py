@@ -95,7 +95,11 @@ class Delegations:
         return [_view(delegation) for delegation in found]
 
     async def revoke(self, request: calls.delegations.DelegationRef) -> DelegationView:
-        """End a delegation. What was signed until then stays signed."""
+        """End a delegation. What was signed until then stays signed.
+
+        Raises:
+            NotFound: the account has not delegated to this key.
+        """
         account, key = address(request.account), bytes.fromhex(request.key)
         async with self._database.transaction() as tx:
             known = await self._store.delegation(tx, key)

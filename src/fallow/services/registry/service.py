@@ -147,7 +147,12 @@ class Registry:
         return calls.keys.KeyInfo(key_id=row.key_id, account=address_text(row.account), scopes=list(row.scopes))
 
     async def create_key(self, request: calls.keys.MakeKey) -> calls.keys.Secret:
-        """Make an API key, and an account for it where none is given."""
+        """Make an API key, and an account for it where none is given.
+
+        Raises:
+            InvalidInput: it names no scope, or one that there is not.
+            NotFound: nobody here has the account.
+        """
         if not request.scopes or not set(request.scopes) <= SCOPES:
             raise InvalidInput("auth.scopes", f"Scopes are some of {', '.join(sorted(SCOPES))}.")
         key = new_key(self._random_bytes(KEY_ID_BYTES), self._random_bytes(SECRET_BYTES))
@@ -225,7 +230,11 @@ class Registry:
         ]
 
     async def revoke_token(self, request: calls.keys.RevokeToken) -> Empty:
-        """End a join token; machines that joined with it stay."""
+        """End a join token; machines that joined with it stay.
+
+        Raises:
+            NotFound: there is no such token.
+        """
         async with self._database.transaction() as tx:
             if not await self._store.revoke_token(tx, bytes.fromhex(request.token_id)):
                 raise NotFound("join.no_such_token", f"There is no join token {request.token_id}.", "fallow token ls")
