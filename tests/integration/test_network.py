@@ -338,7 +338,7 @@ async def test_an_accounts_budget_bounds_jobs_and_metered_use_together(net: Net)
     order = await net.order([QUICK], client=buyer.client)  # it sets 120 s aside: 240,000 micro-US-dollars
     with pytest.raises(InsufficientFunds) as caught:
         await buyer.client.submit(order)
-    assert (caught.value.code, "leaves 100000" in caught.value.message) == ("account.budget", True)
+    assert (caught.value.code, "leaves 0.1 USD" in caught.value.message) == ("account.budget", True)
     assert (await buyer.client.set_budget(440_000)).reserved_microusd == 200_000
     await buyer.client.submit(order)
     job = await buyer.client.wait(order.id)
