@@ -54,7 +54,7 @@ export const providerEn = {
     "storage.audits_failed": (s: Lent) => `Pieces are missing or wrong on the lent disk: its audit score is ${s.score}, and below ${s.lostBelow} all that it keeps counts as lost, for good.`,
     "storage.audits_unknown": (s: Lent) => `Audits of the lent disk end in errors: their score is ${s.errors}, and below ${s.errorsBelow} nothing new comes; after seven days so it counts as lost.`,
     "storage.away": (s: Lent) => `The lent disk was there in ${s.there} of the last thirty days; below ${s.thereBelow} nothing new comes.`,
-    "storage.clock": () => "The clock of the machine that lends the disk is more than half an hour off the network's: no piece moves, and nothing new comes. Set it there: timedatectl set-ntp true",
+    "storage.clock": () => "The clock of the machine that lends the disk is more than half an hour off the network's: nothing new comes, and from an hour on nothing is read. Set it there: timedatectl set-ntp true",
   } as Record<string, (s: Lent) => string>,
   lentEvidence: (time: string, piece: string, found: string, took: string) => `Asked ${time}${piece ? ` for piece ${piece}` : ""}: ${found}, after ${took}.`,
   rules: "Rules and price",

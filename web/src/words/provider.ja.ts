@@ -54,7 +54,7 @@ export const providerJa: typeof providerEn = {
     "storage.audits_failed": (s) => `貸し出し中のディスクで断片の欠落または誤りが見つかりました。監査スコアは ${s.score} です。${s.lostBelow} を下回ると、保存中のものはすべて永久に失われたものとして扱われます。`,
     "storage.audits_unknown": (s) => `貸し出し中のディスクの監査がエラーで終わっています。スコアは ${s.errors} です。${s.errorsBelow} を下回ると新しいデータは来ず、7 日続くと失われたものとして扱われます。`,
     "storage.away": (s) => `貸し出し中のディスクの直近 30 日の稼働率は ${s.there} です。${s.thereBelow} を下回ると新しいデータは来ません。`,
-    "storage.clock": () => "ディスクを貸し出している機器の時計がネットワークの時計と 30 分以上ずれているため、断片の読み書きができず、新しいデータは来ません。機器で時刻を合わせてください: timedatectl set-ntp true",
+    "storage.clock": () => "ディスクを貸し出している機器の時計がネットワークの時計と 30 分以上ずれているため、新しいデータは来ません。1 時間以上ずれると読み出しもできなくなります。機器で時刻を合わせてください: timedatectl set-ntp true",
   },
   lentEvidence: (time, piece, found, took) => `${time} の質問${piece ? `（断片 ${piece}）` : ""}：${found}、${took}。`,
   rules: "ルールと価格",

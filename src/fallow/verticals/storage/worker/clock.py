@@ -30,8 +30,8 @@ class NetworkTime:
         if abs(self._off_ms) <= OFF_MS_MAX:
             return ""
         return (
-            f"{CLOCK}: This machine's clock is {self._far}: by it no order limit holds, and no piece moves."
-            " Set it: timedatectl set-ntp true (it is compared every ten minutes)."
+            f"{CLOCK}: This machine's clock is {self._far}: nothing new comes, and from an hour on nothing is"
+            " read. Set it: timedatectl set-ntp true (it is compared every ten minutes)."
         )
 
     def blamed(self, refused: FallowError) -> FallowError:
