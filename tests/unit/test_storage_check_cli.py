@@ -72,7 +72,7 @@ def test_objects_and_segments_that_do_not_fit_are_named(
 ) -> None:
     well = InspectedObjects(on_nodes=5)
     assert checked(monkeypatch, NODE, objects=well) == 0
-    assert "5 versions of objects have their bytes in segments; of 0" in capsys.readouterr().out
+    assert "5 versions of objects have their bytes in segments, 0 have others there." in capsys.readouterr().out
     short = OtherBytes(bucket="photos", version=b"v" * 16, stream=b"s" * 16, size=2000, stored=1000)
     assert checked(monkeypatch, NODE, objects=msgspec.structs.replace(well, other=1, versions=[short])) == 1
     assert f"bucket photos: version {'76' * 16} has 1,000 of 2,000 bytes" in capsys.readouterr().out

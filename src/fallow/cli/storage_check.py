@@ -89,7 +89,7 @@ def _lines(nodes: list[InspectedNode], last: Inspection) -> Iterator[str]:
 
 
 def _of_objects(found: InspectedObjects) -> Iterator[str]:
-    yield f"{found.on_nodes:,} versions of objects have their bytes in segments; of {found.other:,} these are others."
+    yield f"{found.on_nodes:,} versions of objects have their bytes in segments, {found.other:,} have others there."
     for one in found.versions:
         where = f"bucket {clean(one.bucket)}" if one.bucket else "a bucket that is not there"
         yield f"  {where}: version {one.version.hex()} has {one.stored:,} of {one.size:,} bytes"

@@ -34,8 +34,7 @@ _FOUND_OF: Final = _FOUND.format("n.alias = ANY($1::integer[])")
 _FOUND_OF_ACCOUNT: Final = f"""
 ({_FOUND.format("n.account = $1 AND n.exit <> 'left'")})
 UNION ALL
-SELECT node, 0, alias, seen_ms, 'warning', '{CLOCK}',
-    regexp_replace(substr(trouble, {len(CLOCK) + 3}), '[[:cntrl:]]', '', 'g') FROM storage.node
+SELECT node, 0, alias, seen_ms, 'warning', '{CLOCK}', trouble FROM storage.node
 WHERE account = $1 AND exit <> 'left' AND trouble LIKE '{CLOCK}: %'
 ORDER BY node, code
 """  # noqa: S608 - our words
@@ -63,7 +62,7 @@ class Lenders:
                     found[row["alias"]].append(_brief(await note_of(tx, row, EVIDENCE_SHOWN)))
             for row in nodes:
                 if row["trouble"].startswith(CLOCK):
-                    found[row["alias"]].append(_of_clock(row))
+                    found[row["alias"]].append(_of_clock(row["trouble"], row["seen_ms"]))
             return [self._view(row, standing[row["alias"]], found[row["alias"]], now) for row in nodes]
 
     async def alerts(self, request: AccountRef) -> list[Alert]:
@@ -91,13 +90,17 @@ def _brief(note: Note) -> Note:
     return msgspec.structs.replace(note, evidence=[msgspec.structs.replace(one, answer=b"") for one in note.evidence])
 
 
-def _of_clock(row: Row) -> Note:
+def _of_clock(trouble: str, at_ms: int) -> Note:
     """What a node says of its clock."""
-    return Note("warning", CLOCK, printable(row["trouble"].removeprefix(f"{CLOCK}: ")), row["seen_ms"])
+    return Note("warning", CLOCK, printable(trouble.removeprefix(f"{CLOCK}: ")), at_ms)
 
 
 def _alert(row: Row) -> Alert:
-    note = Note(*(row[name] for name in ("kind", "code", "text", "at_ms")))
+    note = (
+        _of_clock(row["text"], row["at_ms"])
+        if row["code"] == CLOCK
+        else Note(*(row[name] for name in ("kind", "code", "text", "at_ms")))
+    )
     node = row["node"].hex()
     values: dict[str, str | int] = {"kind": note.kind, "code": note.code}
     return Alert(f"lent:{node}:{note.kind}:{note.code}", "lent.warned", node, values=values, said=said(note))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from fallow.domain.errors import Conflict, InvalidInput, NotAllowed, Unavailable
+from fallow.ports.files import sync
 from fallow.verticals.storage.core.lending import Lending, size_text
 from fallow.verticals.storage.worker.index import FILES, LOGS
 
@@ -132,15 +133,6 @@ def write_whole(path: Path, data: bytes) -> None:
     """Write a file that is there whole or not at all, whatever happens meanwhile, and survives a power failure."""
     fresh = path.with_suffix(FRESH)
     fresh.write_bytes(data)
-    _sync(fresh)
+    sync(fresh)
     fresh.replace(path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    """Have a file, or the names in a folder, survive a power failure."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(path.parent)
