@@ -15,6 +15,7 @@ from fallow.ports.streams import Stream
 from fallow.verticals.storage.core import wire
 from fallow.verticals.storage.core.calls.segments import Place
 from fallow.verticals.storage.core.orders import (
+    ORDER_BYTES,
     STEP_BYTES,
     OrderLimit,
     PieceClaim,
@@ -114,10 +115,10 @@ class MemoryNode:
         assert limit.bytes_max >= size
         reader, ordered, sent = FrameReader(stream), 0, 0
         while sent < size:
-            while sent >= ordered + STEP_BYTES:
+            while sent >= ordered + ORDER_BYTES:
                 ordered = await self._paid(reader, limit, ordered)
                 assert ordered <= sent, "A client orders what has come. Nodes send further; this one waits, to see it."
-            step = min(size - sent, ordered + STEP_BYTES - sent, 100_000)
+            step = min(size - sent, ordered + ORDER_BYTES - sent, 100_000)
             data = self.wants.altered(piece[asked.start + sent : asked.start + sent + step])
             await stream.write(wire.frame(wire.Data(step)) + data)
             sent += step

@@ -22,7 +22,7 @@ from fallow.ports.streams import Stream
 from fallow.ports.vertical.worker import WorkerGround
 from fallow.verticals.storage.core import wire
 from fallow.verticals.storage.core.facts import StorageServed
-from fallow.verticals.storage.core.orders import STEP_BYTES, Order, OrderLimit, PieceClaim, PieceReceipt
+from fallow.verticals.storage.core.orders import ORDER_BYTES, STEP_BYTES, Order, OrderLimit, PieceClaim, PieceReceipt
 from fallow.verticals.storage.core.serving import Frames
 from fallow.verticals.storage.worker.worker import StorageWorker
 from tests.streams_world import NET, NETWORK, NODE, node_of
@@ -117,7 +117,7 @@ class Client:
             if isinstance(item, memoryview):
                 came += item
                 due = len(came)
-                if due - paid >= STEP_BYTES or paid < due == stop - start:
+                if due - paid >= ORDER_BYTES or paid < due == stop - start:
                     paid = due
                     await talk.pay(limit, due)
         talk.stream.end()

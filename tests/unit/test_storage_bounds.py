@@ -44,7 +44,7 @@ async def test_a_reader_that_waits_is_not_sent_more_than_a_bound() -> None:
         for _ in range(50):
             await settle()
         moved = sum(node.moved["get"] for node in world.nodes)
-        each = (2 * AHEAD_MAX + 1) * SHARE_BYTES + 2 * STEP_BYTES + MemoryStream.WINDOW_BYTES
+        each = (2 * AHEAD_MAX + 1) * SHARE_BYTES + STEP_BYTES + MemoryStream.WINDOW_BYTES
         assert moved <= LAB.needed * each < len(data)
         assert len([chunk async for chunk in chunks]) > 1
 
@@ -59,7 +59,7 @@ async def test_many_readers_that_wait_share_what_is_had_ahead(monkeypatch: pytes
             await anext(chunks)
         for _ in range(50):
             await settle()
-        each = 3 * SHARE_BYTES + 2 * STEP_BYTES + MemoryStream.WINDOW_BYTES
+        each = 3 * SHARE_BYTES + STEP_BYTES + MemoryStream.WINDOW_BYTES
         moved = sum(node.moved["get"] for node in world.nodes)
         assert moved <= readers * LAB.needed * each < readers * len(data)
         for chunks in begun:
@@ -216,7 +216,7 @@ async def test_sealing_and_coding_happen_in_threads(monkeypatch: pytest.MonkeyPa
 
 async def test_a_spare_place_takes_over_from_a_node_that_is_slow_at_the_end() -> None:
     async with storage_world(nodes=12, clock=SystemClock()) as world:
-        world.nodes[0].wants = Wants(stalls_after=2 * STEP_BYTES)
+        world.nodes[0].wants = Wants(stalls_after=STEP_BYTES)
         world.nodes[1].wants = Wants(stalls=True)
         await put(world, DATA)
         assert sum(1 for node in world.nodes if node.pieces) == LAB.pieces

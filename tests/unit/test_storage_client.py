@@ -24,7 +24,7 @@ from fallow.verticals.storage.core.calls.buckets import GetBucket
 from fallow.verticals.storage.core.calls.objects import INLINE_FULL
 from fallow.verticals.storage.core.calls.segments import ReadSegments, SayAltered
 from fallow.verticals.storage.core.layout import BLOCK_BYTES, SEGMENT_BYTES, SHARE_BYTES
-from fallow.verticals.storage.core.orders import STEP_BYTES
+from fallow.verticals.storage.core.orders import ORDER_BYTES, STEP_BYTES
 from fallow.verticals.storage.core.profiles import LAB, WIDE
 from tests.memory_nodes import Wants
 from tests.memory_streams import QuickClock
@@ -185,7 +185,7 @@ async def test_all_bytes_that_moved_are_paid_for_and_no_more() -> None:
 
 
 @pytest.mark.parametrize(
-    "wants", [Wants(refuses=True), Wants(dies_after=0), Wants(dies_after=2 * STEP_BYTES), Wants(lies=True)]
+    "wants", [Wants(refuses=True), Wants(dies_after=0), Wants(dies_after=STEP_BYTES), Wants(lies=True)]
 )
 async def test_pieces_of_nodes_that_fail_in_the_middle_go_to_others(wants: Wants) -> None:
     async with storage_world(nodes=14) as world:
@@ -248,7 +248,7 @@ async def test_what_finish_refuses_leaves_nothing_behind() -> None:
             assert not (await world.store.names(ACCOUNT, "bucket")).entries
 
 
-@pytest.mark.parametrize("wants", [Wants(stalls=True), Wants(stalls_after=STEP_BYTES)])
+@pytest.mark.parametrize("wants", [Wants(stalls=True), Wants(stalls_after=ORDER_BYTES)])
 async def test_nodes_that_stall_keep_neither_writers_nor_readers(wants: Wants) -> None:
     async with storage_world(clock=QuickClock()) as world:
         for node in world.nodes[:2]:

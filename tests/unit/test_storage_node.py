@@ -17,7 +17,7 @@ from blake3 import blake3
 
 from fallow.domain.errors import Conflict, FallowError, InvalidInput, NotAllowed, NotFound, TooMuch, Unavailable
 from fallow.verticals.storage.core import wire
-from fallow.verticals.storage.core.orders import LIMIT_MS, STEP_BYTES, UNPAID_BYTES
+from fallow.verticals.storage.core.orders import LIMIT_MS, ORDER_BYTES, STEP_BYTES
 from fallow.verticals.storage.core.proofs import verify
 from fallow.verticals.storage.core.questions import Held, Page, Proof, Prove, Purge, Stock, TakeBack, Trash
 from fallow.verticals.storage.worker.answers import REST_S
@@ -216,15 +216,15 @@ async def test_reads_stay_within_the_range_the_limit_and_the_piece(tmp_path: Pat
             assert caught.value.code == code
 
 
-async def test_a_reader_who_does_not_pay_gets_two_steps_and_waits(tmp_path: Path) -> None:
+async def test_a_reader_who_does_not_pay_gets_one_step_and_waits(tmp_path: Path) -> None:
     async with node(tmp_path) as (made, client):
         await client.put(made.terms.limit(1), DATA)
         limit = made.terms.limit(2, "get")
         talk = client.open(wire.Get(sealed(NETWORK, limit), 0, len(DATA)))
-        came = await take(talk, UNPAID_BYTES)
+        came = await take(talk, STEP_BYTES)
         await talk.pay(limit, 1000)
         came += await take(talk, 1000)
-        assert came == DATA[: UNPAID_BYTES + 1000]
+        assert came == DATA[: STEP_BYTES + 1000]
         talk.stream.end()
         with pytest.raises(InvalidInput) as caught:
             await talk.next()  # had the node sent more, it would come first
@@ -238,7 +238,7 @@ async def test_an_order_beyond_the_limit_is_handed_in_beside_the_last_good_one(t
         await client.put(made.terms.limit(1), DATA)
         limit = msgspec.structs.replace(made.terms.limit(2, "get"), bytes_max=600_000)
         talk = client.open(wire.Get(sealed(NETWORK, limit), 0, 600_000))
-        await take(talk, UNPAID_BYTES)
+        await take(talk, STEP_BYTES)
         await talk.pay(limit, 1000)
         await take(talk, 1000)
         await talk.pay(limit, 600_001)
@@ -351,14 +351,14 @@ async def test_who_reads_a_piece_over_a_slow_line_is_not_given_up_and_who_reads_
         limit, came = made.terms.limit(2, "get"), b""
         talk = client.open(wire.Get(sealed(NETWORK, limit), 0, len(DATA)))
         while len(came) < len(DATA):
-            came += await take(talk, min(STEP_BYTES, len(DATA) - len(came)))
+            came += await take(talk, min(ORDER_BYTES, len(DATA) - len(came)))
             await talk.pay(limit, len(came))
-            for _ in range(STEP_BYTES // 1200):
+            for _ in range(ORDER_BYTES // 1200):
                 await made.clock.advance(1)
         assert came == DATA
         assert not made.errors
         still = client.open(wire.Get(sealed(NETWORK, made.terms.limit(3, "get")), 0, len(DATA)))
-        await take(still, STEP_BYTES)
+        await take(still, ORDER_BYTES)
         for _ in range(int(STALL_S) * (GET_STALLS + 1)):
             await made.clock.advance(1)
         assert [error.code for error in made.errors] == ["storage.stalled"]

@@ -13,7 +13,7 @@ from fallow.ports.tasks import within
 from fallow.verticals.storage.client.waiting import Watch, Watched
 from fallow.verticals.storage.core import wire
 from fallow.verticals.storage.core.calls.segments import Place
-from fallow.verticals.storage.core.orders import STEP_BYTES, Order, OrderLimit, PieceClaim, PieceReceipt
+from fallow.verticals.storage.core.orders import ORDER_BYTES, STEP_BYTES, Order, OrderLimit, PieceClaim, PieceReceipt
 
 OPEN_S: Final = 10.0
 
@@ -150,9 +150,9 @@ class PieceReader:
             self._stream.reset(_given_up())
 
     async def _pay(self) -> None:
-        """Order what has come, where that is a step more, or all: never what has not."""
+        """Order what has come, where that is half a step more, or all: never what has not."""
         due = self._received
-        if due - self._paid >= STEP_BYTES or (due == self._size and due > self._paid):
+        if due - self._paid >= ORDER_BYTES or (due == self._size and due > self._paid):
             self._paid = due
             await self._stream.write(wire.frame(wire.Pay(self._mover.order(self._limit, due))))
 

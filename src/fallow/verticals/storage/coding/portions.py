@@ -10,7 +10,7 @@ from fallow.verticals.storage.core.sealing import SegmentSeal, seal_blocks
 
 PORTION_BYTES: Final = 4 << 20
 STRIPES_MAX: Final = 4
-"""Of a portion: each piece then moves 256 KiB, which is one step of an order."""
+"""Of a portion: each piece then moves 256 KiB, for which a reader orders once."""
 
 
 class Portions:

@@ -13,7 +13,7 @@ from fallow.verticals.storage.coding.agreeing import altered
 from fallow.verticals.storage.coding.segments import rebuild
 from fallow.verticals.storage.control.repair_rows import Damaged
 from fallow.verticals.storage.core.calls.segments import Place
-from fallow.verticals.storage.core.orders import STEP_BYTES
+from fallow.verticals.storage.core.orders import ORDER_BYTES
 
 
 async def differing(segment: Damaged, pieces: Mapping[int, memoryview]) -> frozenset[int]:
@@ -26,7 +26,7 @@ async def differing(segment: Damaged, pieces: Mapping[int, memoryview]) -> froze
     return await asyncio.to_thread(altered, code, segment.layout, pieces)
 
 
-async def read_whole(mover: Mover, place: Place, size: int, step: int = STEP_BYTES) -> memoryview:
+async def read_whole(mover: Mover, place: Place, size: int, step: int = ORDER_BYTES) -> memoryview:
     """Read a piece of so many bytes from a place, some at a time, which its node can tell by the orders that it gets.
 
     Raises:
@@ -45,9 +45,9 @@ async def read_whole(mover: Mover, place: Place, size: int, step: int = STEP_BYT
 
 
 async def parts_of(piece: memoryview) -> AsyncIterator[memoryview]:
-    """A piece in steps."""
-    for at in range(0, len(piece), STEP_BYTES):
-        yield piece[at : at + STEP_BYTES]
+    """A piece, some at a time."""
+    for at in range(0, len(piece), ORDER_BYTES):
+        yield piece[at : at + ORDER_BYTES]
 
 
 def made(segment: Damaged, numbers: Sequence[int], pieces: Mapping[int, memoryview]) -> dict[int, memoryview]:

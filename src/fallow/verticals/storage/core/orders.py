@@ -1,9 +1,9 @@
 """How bytes are paid for as they move: the network limits, the client orders, the node keeps the largest order. Pure.
 
 The network signs a limit: one client may move so many bytes of one piece, to or from one node, until then. While they
-move the client signs orders, each of which says how many bytes in all. Who reads orders what has come, each time that
-it is a step more, and never what has not; the node goes up to `UNPAID_BYTES` beyond the last order, so that bytes do
-not wait for words, and cannot lose more. Who puts orders a step ahead: nobody pays for that (the scheme is Storj's,
+move the client signs orders, each of which says how many bytes in all. Who reads orders what has come, twice a step,
+and never what has not; the node goes a step beyond the last order, so that bytes do not wait for words, and cannot lose
+more. Who puts orders what goes beyond a step before it sends it: nobody pays for that (the scheme is Storj's,
 storj/common `pb/orders.proto`). Nodes hand the largest order of each limit in, and are paid by it.
 """
 
@@ -18,10 +18,10 @@ from fallow.domain.facts import NodeId
 from fallow.domain.records import Count
 from fallow.domain.signing import Signed
 
-STEP_BYTES: Final = 256 << 10
-"""Storj's first step (storj/uplink `private/piecestore`)."""
-UNPAID_BYTES: Final = 2 * STEP_BYTES
-"""What a node sends beyond the last order, at most: a step that is under way, and one while its order is."""
+STEP_BYTES: Final = 512 << 10
+"""What a node takes or sends beyond the last order, at most (Storj's: 256 to 550 KiB, uplink `private/piecestore`)."""
+ORDER_BYTES: Final = STEP_BYTES // 2
+"""A reader orders each time that so much more has come: a step's other half moves while the order does."""
 LIMIT_MS: Final = 3_600_000
 """How long a limit can be used."""
 PIECE_ID_BYTES: Final = 32

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from fallow.domain.errors import InvalidInput, NotAllowed
 from fallow.verticals.storage.core import wire
-from fallow.verticals.storage.core.orders import STEP_BYTES, UNPAID_BYTES, OrderLimit, PieceClaim, check_order
+from fallow.verticals.storage.core.orders import STEP_BYTES, OrderLimit, PieceClaim, check_order
 
 PUTS: Final = frozenset({"put", "repair_put"})
 GETS: Final = frozenset({"get", "repair_get"})
@@ -173,7 +173,7 @@ class GetSide:
     @property
     def allowed(self) -> int:
         """How many bytes may have been sent by now, in all."""
-        return min(self.size, self._ordered + UNPAID_BYTES)
+        return min(self.size, self._ordered + STEP_BYTES)
 
     @property
     def paid(self) -> bool:

@@ -4,11 +4,11 @@ The stream's opening carries a `Put` or `Get`. Then each side sends frames: four
 message of msgpack. Behind a `Data` frame come as many raw bytes as it says, so that bytes of pieces are not copied.
 
     put:  Put ▸ ◂ Go   (Data ▸ bytes ▸ … Pay ▸ before each further step) Done ▸ ◂ Stored
-    get:  Get ▸ (Pay ▸ for each step that came)  ◂ Data ◂ bytes …  ◂ Sent
+    get:  Get ▸ (Pay ▸ twice for each step that came)  ◂ Data ◂ bytes …  ◂ Sent
 
-For a put the client pays for what it is about to send; the node takes at most `STEP_BYTES` beyond the last order. For a
-get the node sends at most `UNPAID_BYTES` beyond what was ordered: a client that has received n bytes orders n, and no
-more. What is wrong resets the stream with its error.
+A node takes or sends at most a step beyond the last order (`orders.STEP_BYTES`). For a put the client pays for what it
+is about to send; for a get, a client that has received n bytes orders n, and no more. What is wrong resets the stream
+with its error.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from fallow.ports.streams import Stream
 from fallow.ports.vertical.worker import Closed
 from fallow.verticals.storage.core import wire
 from fallow.verticals.storage.core.orders import (
-    STEP_BYTES,
+    ORDER_BYTES,
     BeyondLimit,
     NotNow,
     OrderLimit,
@@ -40,8 +40,8 @@ STALL_BYTES: Final = 64 << 10
 
 Who brings eighty pieces at a time over a line of 1 MBit/s is faster.
 """
-GET_STALLS: Final = STEP_BYTES // STALL_BYTES
-"""Of what is read, a node hears step by step, as it is paid: as slow a line makes it wait so many times as long."""
+GET_STALLS: Final = ORDER_BYTES // STALL_BYTES
+"""Of what is read, a node hears as it is paid: as slow a line makes it wait so many times as long."""
 
 SHUT: Final = frozenset({"owner.paused", "owner.leaving", "owner.metered", "owner.data_budget"})
 """Why an owner wants nothing moved at all: the machine or the line is his alone now.
