@@ -286,11 +286,9 @@ class Worker:
         if isinstance(answer, dict) and not answer["ResponseMetadata"]["RetryAttempts"]:
             if answer.get("Errors"):
                 raise Broken(f"{bucket.name}: {answer['Errors']}")
-            if "Deleted" in answer:
-                for one in answer["Deleted"]:
-                    self._deleted(bucket, one["Key"], one.get("DeleteMarkerVersionId", ""))
-                return
-        # botocore takes an answer that a kill broke off right behind its headers for one that says nothing.
+            for one in answer["Deleted"]:
+                self._deleted(bucket, one["Key"], one.get("DeleteMarkerVersionId", ""))
+            return
         for one in keys:
             self._settle_added(bucket, one, Kept("", "", None), acknowledged=isinstance(answer, dict))
 

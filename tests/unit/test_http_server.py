@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import select
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -123,6 +125,31 @@ async def test_who_does_not_say_what_he_wants_is_let_go(said: bytes, monkeypatch
         except ConnectionError:
             rest = b""
         assert rest.count(b"200 OK") == said.count(REQUEST), "the connection has ended"
+
+
+async def test_an_answers_head_leaves_with_its_body_and_waits_for_none_that_comes_later() -> None:
+    """A server that is killed behind the head would leave an answer that a client takes for an empty one."""
+    more = asyncio.Event()
+
+    async def served(scope: Any, _receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+        assert not select.select([client], [], [], 0.05)[0], "the head has left alone"
+        if scope["path"] == "/later":
+            await more.wait()
+        await send({"type": "http.response.body", "body": b"body"})
+
+    async with asyncio.timeout(60), serving(served, HOST, 0) as port:
+        with socket.create_connection((HOST, port)) as client:
+            client.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_sendall(client, REQUEST)
+            assert (await loop.sock_recv(client, 1 << 16)).endswith(b"\r\n\r\nbody")
+            await loop.sock_sendall(client, REQUEST.replace(b"/", b"/later", 1))
+            assert (await loop.sock_recv(client, 1 << 16)).endswith(b"\r\n\r\n")
+            more.set()
+            assert await loop.sock_recv(client, 1 << 16) == b"body"
 
 
 def own_tls(folder: Path) -> ssl.SSLContext:

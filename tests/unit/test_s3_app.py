@@ -250,6 +250,19 @@ async def test_a_store_that_fails_in_the_middle_breaks_the_answer_off(desk: Desk
     assert not any(message.get("more_body") is False for message in desk.sent)
 
 
+@pytest.mark.parametrize("path", ["/bucket", "/bucket/foo"])
+async def test_an_answers_body_begins_in_the_same_turn_of_the_loop_as_its_head(desk: Desk, path: str) -> None:
+    """The server writes both at once then, and a kill cannot come between."""
+    loop, seen = asyncio.get_running_loop(), list[str]()
+
+    async def send(message: Any) -> None:
+        seen.append(message["type"])
+        loop.call_soon(seen.append, "turn")
+
+    await desk.app(request("GET", path), never, send)
+    assert seen[:2] == ["http.response.start", "http.response.body"]
+
+
 async def test_a_fault_of_ours_is_logged_and_said_in_one_word(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
     desk.store.chunks, desk.store.error = 0, RuntimeError("a fault")
     with caplog.at_level(logging.ERROR):

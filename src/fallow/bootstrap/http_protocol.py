@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Final
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from fallow.bootstrap.handshakes import Handshakes
+from fallow.bootstrap.http_answers import Answers
 from fallow.bootstrap.proxies import Proxies
 from fallow.domain.errors import TooMuch
 from fallow.ports.places import Places
@@ -40,6 +41,7 @@ class BoundedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a place; without one the connection ends."""
         super().connection_made(transport)
+        self.conn = Answers(transport, self.loop)
         if self.client is not None:
             self.handshakes.end(self.client)
         self._place = ExitStack()

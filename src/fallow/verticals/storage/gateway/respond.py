@@ -37,7 +37,8 @@ async def send_response(
 ) -> None:
     """Send an answer; to a HEAD without its body. Headers can hold no line's end.
 
-    What the body's first bytes raise is raised before anything is sent.
+    What the body's first bytes raise is raised before anything is sent; they follow the head in the same turn of the
+    loop, and so leave with it.
 
     Raises:
         ExceptionGroup: of a ConnectionError: the client left while it was sent something.
