@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -83,19 +83,20 @@ class RepairWorld(World):
                 pieces.pop(piece, None)
         return answer
 
-    async def put(self, payload: bytes, stream: bytes = STREAM) -> Plan:
-        """Store a segment of real pieces on the nodes that it is planned for, and keep it."""
-        return await self.bring(await self.begin(len(payload), stream), payload, stream)
+    async def put(self, payload: bytes, stream: bytes = STREAM, *, without: Collection[int] = ()) -> Plan:
+        """Store a segment of real pieces on the nodes that it is planned for, but for some numbers, and keep it."""
+        return await self.bring(await self.begin(len(payload), stream), payload, stream, without=without)
 
-    async def bring(self, plan: Plan, payload: bytes, stream: bytes = STREAM) -> Plan:
+    async def bring(self, plan: Plan, payload: bytes, stream: bytes = STREAM, *, without: Collection[int] = ()) -> Plan:
         """Store it where it was planned for."""
-        for place in plan.places[: plan.pieces]:
+        brought = [place for place in plan.places[: plan.pieces] if place.number not in without]
+        for place in brought:
             piece = pieces_of(plan, payload)[place.number]
             id_ = OrderLimit.open(place.limit, NETWORK_KEY).piece
             claim = PieceClaim(net=NET, piece=id_, length=len(piece), hash=blake3(piece).digest())
             self.kept[place.node].pieces[id_] = piece
             self.kept[place.node].claims[id_] = claim.seal(signing(self.client))
-        await self.end(plan)
+        await self.end(plan, self.receipts(plan, brought))
         await self.keep(stream)
         return plan
 

@@ -15,6 +15,7 @@ from fallow.verticals.storage.core.orders import PieceClaim
 from tests.engines import Engines
 from tests.epoch_files import NET
 from tests.integration.test_storage_restored import places_audited
+from tests.memory_nodes import Wants
 from tests.places_world import STREAM, Machine, machines, signing
 from tests.repair_world import RepairWorld, payload_of, pieces_of, repair_world
 from tests.rolled import Rolled
@@ -214,3 +215,25 @@ async def test_two_processes_that_find_the_same_take_it_in_once(world: RepairWor
     assert await moved.pieces() == moved.whole
     nodes = [one.id for one in await moved.holders()]
     assert len(set(nodes)) == len(nodes) == 8
+
+
+async def test_what_began_short_and_was_filled_up_since_is_found_where_nobody_else_takes_the_rest(
+    world: RepairWorld, engines: Engines
+) -> None:
+    plan, rolled = await world.put(PAYLOAD, without=[2]), Rolled(world, engines)
+    await rolled.keep()
+    await world.pass_time(LATE_MS)
+    await world.collect()
+    assert await world.repairs.fill_next()
+    assert await world.pieces(plan.segment) == pieces_of(plan, PAYLOAD)
+    await rolled.back()
+    world.restart()
+    await world.collect()
+    assert await world.adopting.adopt() == 0, "whoever was not tried may be filled up"
+    holders = await world.holders(plan.segment)
+    for one in world.machines.values():
+        world.kept[one.id].wants = Wants(refuses=one not in holders)
+    assert await world.repairs.fill_next()
+    assert (await world.pieces(plan.segment))[2] is None
+    assert await world.adopting.adopt() == 1
+    assert await world.pieces(plan.segment) == pieces_of(plan, PAYLOAD)

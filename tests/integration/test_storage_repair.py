@@ -20,7 +20,8 @@ from fallow.verticals.storage.control.limits import REPAIRS
 from fallow.verticals.storage.control.mending import repairs
 from fallow.verticals.storage.control.nodes import LOST_MS, Lender
 from fallow.verticals.storage.control.questioning import Contained, Job
-from fallow.verticals.storage.control.repair_rows import TAKEN_MS, Damaged
+from fallow.verticals.storage.control.queues import REPAIR, TAKEN_MS
+from fallow.verticals.storage.control.repair_rows import Damaged
 from fallow.verticals.storage.control.repairing import READ_S, Repairs, Sources
 from fallow.verticals.storage.control.segments import LATE_MS
 from fallow.verticals.storage.core.calls.segments import Place, Plan
@@ -180,7 +181,7 @@ async def test_what_is_likeliest_to_be_lost_is_repaired_first(world: RepairWorld
     await world.find()
     left = {plan.segment: sum(piece is not None for piece in await world.pieces(plan.segment)) for plan in plans}
     async with world.database.transaction() as tx:
-        found = [await repair_rows.take(tx, world.clock.now_ms()) for _ in range(await world.count("repair"))]
+        found = [await REPAIR.take(tx, world.clock.now_ms()) for _ in range(await world.count("repair"))]
     counts = [left[segment] for segment in found if segment]
     assert counts == sorted(counts)
     assert set(found) == {segment for segment, count in left.items() if count <= 6}

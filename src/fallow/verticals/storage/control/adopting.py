@@ -5,9 +5,9 @@ such a piece is of shows in its id, and which number it has in the claim on it, 
 key for each number. So it is taken in as by a repair that need not bring anything: its node is written down as garbage,
 and one transaction puts it into the segment.
 
-Nodes are asked for the segments that need repair, and for those that cannot be read just now: who reads does not wait
-until the nodes of before count as lost. They are asked whatever they were told to delete since; what is found on them
-and not taken in is put back into their trash, as all garbage.
+Nodes are asked for the segments that need repair, or began short and were tried in vain to be filled up, and for those
+that cannot be read just now: who reads does not wait until the nodes of before count as lost. They are asked whatever
+they were told to delete since; what is found on them and not taken in is put back into their trash, as all garbage.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ REST_TIMES: Final = 4
 """It rests so many times as long as it took to look through all segments, and to ask all nodes for those it found."""
 NODES_AT_ONCE: Final = 8
 _PAGE: Final = """
-SELECT s.id, s.nodes, s.profile, r.segment IS NOT NULL AS waits
-FROM storage.segment s LEFT JOIN storage.repair r ON r.segment = s.id WHERE s.id > $1 ORDER BY s.id LIMIT $2
+SELECT s.id, s.nodes, s.profile, EXISTS (SELECT FROM storage.repair r WHERE r.segment = s.id)
+    OR EXISTS (SELECT FROM storage.short f WHERE f.segment = s.id AND tries > 0) AS waits
+FROM storage.segment s WHERE s.id > $1 ORDER BY s.id LIMIT $2
 """
 _PIECES: Final = msgspec.msgpack.Decoder(list[PieceId])
 _SEALED: Final = msgspec.msgpack.Decoder(bytes)

@@ -19,6 +19,7 @@ STATES: Final = ("online", "offline", "troubled", "suspended", "disqualified", "
 _QUEUES: Final = """
 SELECT (SELECT count(*) FROM (SELECT 1 FROM storage.repair LIMIT $1) AS few) AS repairs,
     (SELECT min(days) FROM storage.repair) AS days,
+    (SELECT count(*) FROM (SELECT 1 FROM storage.short LIMIT $1) AS few) AS short,
     (SELECT count(*) FROM (SELECT 1 FROM storage.garbage LIMIT $1) AS few) AS garbage,
     (SELECT ended_ms FROM storage.scan) AS scanned_ms
 """
@@ -48,6 +49,7 @@ class Measuring:
             gauge("fallow_storage_objects", "Versions of objects that are kept.", float(self._sums["objects"])),
             gauge("fallow_storage_object_bytes", "Their bytes, as buyers count.", float(self._sums["bytes"])),
             gauge("fallow_storage_repairs_waiting", "Segments that wait to be repaired.", queues["repairs"]),
+            gauge("fallow_storage_short_waiting", "Segments that began short and wait for the rest.", queues["short"]),
             gauge("fallow_storage_garbage_waiting", "Pieces that wait to be deleted.", queues["garbage"]),
             *_where_known("fallow_storage_repair_days", "Days that the most endangered segment has, on average.", days),
             *_where_known(

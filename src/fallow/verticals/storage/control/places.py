@@ -31,6 +31,7 @@ from fallow.verticals.storage.control.metering import Metering
 from fallow.verticals.storage.control.nodes import Lender, Nodes
 from fallow.verticals.storage.control.notes import Notes
 from fallow.verticals.storage.control.paying import Paying
+from fallow.verticals.storage.control.queues import note_if_short
 from fallow.verticals.storage.control.reading import Wanted, spans, wanted
 from fallow.verticals.storage.control.receipts import Stored, check_receipts
 from fallow.verticals.storage.control.recovering import Recovery
@@ -265,6 +266,8 @@ class Places:
             )
             holders = await asyncio.to_thread(check_receipts, stored, request.receipts, self._secrets)
             await self.segments.end(tx, begun, holders)
+            pieces = sum(alias > 0 for alias in holders)
+            await note_if_short(tx, begun.id, stored.profile, pieces, self._ground.clock.now_ms())
 
     async def read(self, request: ReadSegments) -> list[SegmentRead]:
         """See the call."""

@@ -1,4 +1,4 @@
-"""Segments that need repair as rows: taken by one process at a time, and moved to other nodes piece by piece."""
+"""Segments that need repair as rows: moved to other nodes piece by piece."""
 
 from __future__ import annotations
 
@@ -11,18 +11,8 @@ from fallow.verticals.storage.control.segments import LATE_MS, piece_bytes
 from fallow.verticals.storage.core.layout import Layout
 from fallow.verticals.storage.core.profiles import PROFILES, Profile
 
-TAKEN_MS: Final = 3_600_000
-"""Who takes a segment is done with it by then, or has died."""
-RETRY_MS: Final = 900_000
-RETRY_MS_MAX: Final = 4 * 3_600_000
-
 _INTRODUCE: Final = """
 INSERT INTO storage.client (key, repairs) VALUES ($1, true) ON CONFLICT (key) DO UPDATE SET repairs = true
-"""
-_TAKE: Final = """
-UPDATE storage.repair SET due_ms = $1 + $2, tries = tries + 1 WHERE segment =
- (SELECT segment FROM storage.repair WHERE due_ms <= $1 ORDER BY days LIMIT 1 FOR UPDATE SKIP LOCKED)
-RETURNING segment
 """
 _SEGMENT: Final = """
 SELECT s.id, s.bucket, s.payload, s.profile, s.nodes, coalesce(b.countries, '{}') AS countries
@@ -42,9 +32,6 @@ DELETE FROM storage.garbage WHERE segment = $1 AND alias = ANY($2::integer[]) AN
 """
 _MOVE: Final = "UPDATE storage.segment SET nodes = $3 WHERE id = $1 AND nodes = $2"
 _CHANGE: Final = "INSERT INTO storage.change (bucket, nodes, bytes, at_ms) VALUES ($1, $2, $3, $4)"
-_FAIL: Final = """
-UPDATE storage.repair SET reason = $2, due_ms = $3 + least($5::bigint, $4::bigint * tries) WHERE segment = $1
-"""
 
 
 class Damaged(NamedTuple):
@@ -80,32 +67,19 @@ async def introduce(tx: Transaction, key: bytes) -> None:
     await tx.execute(_INTRODUCE, key)
 
 
-async def take(tx: Transaction, now_ms: int) -> bytes | None:
-    """Take the segment that is likeliest to be lost, if there is one that nobody else works at."""
-    rows = await tx.fetch(_TAKE, now_ms, TAKEN_MS)
-    return rows[0]["segment"] if rows else None
-
-
 async def look_up(tx: Transaction, segment: bytes) -> Damaged | None:
     """Look it up as it is now; None: it is gone."""
     rows = await tx.fetch(_SEGMENT, segment)
     return Damaged(**dict(rows[0])) if rows else None
 
 
-async def done(tx: Transaction, segment: bytes) -> None:
-    """It needs no repair any more."""
-    await tx.execute("DELETE FROM storage.repair WHERE segment = $1", segment)
-
-
-async def fail(tx: Transaction, segment: bytes, reason: str, now_ms: int) -> None:
-    """It is tried again later, and later each time."""
-    await tx.execute(_FAIL, segment, reason, now_ms, RETRY_MS, RETRY_MS_MAX)
+async def left(tx: Transaction, segment: bytes) -> set[int]:
+    """The nodes that must get no piece of it: they were named for one, or have one that is to be deleted."""
+    return {row["alias"] for row in await tx.fetch(_LEFT, segment)}
 
 
 async def hold(tx: Transaction, segment: Damaged) -> set[int]:
-    """Let nobody else name nodes for a segment, or change it, until the transaction ends.
-
-    Returns the nodes that must get no piece of it: they were named for one, or have one that is to be deleted.
+    """Let nobody else name nodes for a segment, or change it, until the transaction ends; returns as `left`.
 
     Raises:
         Conflict: `storage.segment_changed`: it is not as it was read.
@@ -113,7 +87,7 @@ async def hold(tx: Transaction, segment: Damaged) -> set[int]:
     if not await tx.fetch(_HOLD, segment.id, list(segment.nodes)):
         raise _changed()
     # A statement of its own: that of a lock sees what was there before it waited.
-    return {row["alias"] for row in await tx.fetch(_LEFT, segment.id)}
+    return await left(tx, segment.id)
 
 
 async def name(tx: Transaction, segment: Damaged, aliases: Sequence[int], now_ms: int) -> Named:

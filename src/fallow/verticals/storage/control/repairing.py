@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 from fallow.domain.errors import Conflict, FallowError
 from fallow.ports.clock import Clock
-from fallow.ports.database import Database
+from fallow.ports.database import Database, Transaction
 from fallow.ports.tasks import within
 from fallow.verticals.storage.client.pieces import Mover, put_piece
 from fallow.verticals.storage.control import repair_rows
@@ -26,6 +26,7 @@ from fallow.verticals.storage.control.choosing import draw, no_more
 from fallow.verticals.storage.control.health import Whereabouts
 from fallow.verticals.storage.control.limits import REPAIRS, Signer, Wanted
 from fallow.verticals.storage.control.nodes import Lender, Nodes
+from fallow.verticals.storage.control.queues import REPAIR, SHORT, Queue, note_if_short
 from fallow.verticals.storage.control.repair_rows import Damaged, Named
 from fallow.verticals.storage.control.verdicts import Also, nothing_else
 from fallow.verticals.storage.control.whole_audits import Given, WholeAudits
@@ -34,8 +35,8 @@ from fallow.verticals.storage.core.calls.segments import Place
 from fallow.verticals.storage.core.orders import Action
 
 SEGMENTS_AT_ONCE: Final = 2
-"""In a process: each takes up to 64 MiB for what is read and 118 MiB for what is made, at 29 of 80; where two sources
-are altered all are read: 184 MiB."""
+"""In a process, and one that is filled up: each takes up to 64 MiB for what is read and 118 MiB for what is made, at 29
+of 80; where two sources are altered all are read: 184 MiB."""
 MORE: Final = 2
 """Pieces that are read beyond what it takes, if there are: they show one that is altered."""
 ROUNDS: Final = 3
@@ -45,6 +46,8 @@ BRING_S: Final = 300.0
 REPAIR_S: Final = 2_700.0
 """All of it; then others may take the segment."""
 LOOK_S: Final = 10.0
+REST_TIMES: Final = 4
+"""Who fills up what began short rests so many times as long as a segment took him: nothing waits for it."""
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +63,7 @@ class Sources(NamedTuple):
 
 
 class Repairs:
-    """Takes segments from the queue.
+    """Takes segments from the queues.
 
     `mover` reads; `bringer` makes who brings the pieces of a number, with a key of its own: see `adopting`.
     """
@@ -97,25 +100,15 @@ class Repairs:
         async with asyncio.TaskGroup() as group:
             for _ in range(SEGMENTS_AT_ONCE):
                 group.create_task(self._keep_repairing())
+            group.create_task(self._keep_filling())
 
     async def repair_next(self) -> bool:
         """Repair the segment that is likeliest to be lost; whether there was one."""
-        async with self._database.transaction() as tx:
-            segment = await repair_rows.take(tx, self._clock.now_ms())
-        if segment is None:
-            return False
-        try:
-            whole = await within(self._clock, REPAIR_S, self._repair(segment))
-            reason = "" if whole else no_more().message
-        except FallowError as error:
-            whole, reason = False, str(error)
-        async with self._database.transaction() as tx:
-            if whole:
-                await repair_rows.done(tx, segment)
-            else:
-                _log.warning("segment %s is not repaired: %s", segment.hex(), reason)
-                await repair_rows.fail(tx, segment, reason, self._clock.now_ms())
-        return True
+        return await self._next(REPAIR)
+
+    async def fill_next(self) -> bool:
+        """Make what a segment lacks that began short, unless one waits for repair; whether there was one."""
+        return await self._next(SHORT)
 
     async def read_piece(self, segment: Damaged, number: int, lender: Lender) -> memoryview:
         """Read a whole piece from its node; that it is what was stored, only others can show.
@@ -138,17 +131,37 @@ class Repairs:
             raise no_more()
         await self._move(segment, moved, named, also)
 
-    async def _repair(self, id_: bytes) -> bool:
-        """Whether the segment needs no repair any more."""
+    async def _next(self, queue: Queue) -> bool:
+        async with self._database.transaction() as tx:
+            segment = await queue.take(tx, self._clock.now_ms())
+        if segment is None:
+            return False
+        try:
+            done = await within(self._clock, REPAIR_S, self._repair(segment, queue))
+            reason = "" if done else no_more().message
+        except FallowError as error:
+            done, reason = False, str(error)
+        async with self._database.transaction() as tx:
+            if done:
+                await queue.done(tx, segment)
+            else:
+                level = logging.WARNING if queue is REPAIR else logging.INFO
+                _log.log(level, "segment %s stays in %s: %s", segment.hex(), queue.table, reason)
+                await queue.fail(tx, segment, reason, self._clock.now_ms())
+        return True
+
+    async def _repair(self, id_: bytes, queue: Queue = REPAIR) -> bool:
+        """Whether the segment need not wait in this queue any more."""
         async with self._database.transaction() as tx:
             segment = await repair_rows.look_up(tx, id_)
             if segment is None:
                 return True
             lenders = await self._nodes.of(tx, segment.nodes)
+            left = await repair_rows.left(tx, id_)
         known = Whereabouts(self._nodes.there())
-        if _is_well(segment, segment.nodes, known):
+        if queue.suffices(segment, segment.nodes, known):
             return True
-        if not self._drawn(segment, _lacking(segment, known, ()), (), {}):
+        if not self._drawn(segment, _lacking(segment, known, ()), left, {}):
             raise no_more()  # what cannot be brought anywhere is not read, either
         sources = await self._read(segment, lenders)
         segment = _without(segment, sources.lost)
@@ -158,12 +171,16 @@ class Repairs:
         moved, named = await self._bring(segment, lacking, sources.pieces)
         if not moved:
             raise no_more()
-        await self._move(segment, moved, named)
         nodes = [moved.get(number, alias) for number, alias in enumerate(segment.nodes)]
         known = Whereabouts(self._nodes.there())
         healthy = known.healthy(nodes, segment.countries)
+
+        async def note(tx: Transaction) -> None:
+            await note_if_short(tx, segment.id, segment.code, healthy, self._clock.now_ms())
+
+        await self._move(segment, moved, named, note)
         _log.info("segment %s: %d pieces made anew, %d count", id_.hex(), len(moved), healthy)
-        return _is_well(segment, nodes, known)
+        return queue.suffices(segment, nodes, known)
 
     async def _read(self, segment: Damaged, lenders: Mapping[int, Lender]) -> Sources:
         """Read pieces until they suffice, and show which of them are what was stored.
@@ -318,16 +335,17 @@ class Repairs:
             if not await self.repair_next():
                 await self._clock.sleep(LOOK_S)
 
+    async def _keep_filling(self) -> None:
+        while True:
+            began_ms = self._clock.monotonic_ms()
+            found = await self.fill_next()
+            took_s = (self._clock.monotonic_ms() - began_ms) / 1000
+            await self._clock.sleep(REST_TIMES * took_s if found else LOOK_S)
+
 
 def _without(segment: Damaged, lost: Collection[int]) -> Damaged:
     """A segment as it is when pieces by these numbers count as lost."""
     return segment._replace(nodes=[0 if number in lost else alias for number, alias in enumerate(segment.nodes)])
-
-
-def _is_well(segment: Damaged, nodes: Sequence[int], known: Whereabouts) -> bool:
-    """Whether a segment whose pieces are on these nodes needs no repair."""
-    countries = segment.countries
-    return known.healthy(nodes, countries) > segment.code.repair and not known.is_abroad(nodes, countries)
 
 
 def _lacking(segment: Damaged, known: Whereabouts, wrong: Collection[int]) -> list[int]:
