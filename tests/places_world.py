@@ -425,6 +425,8 @@ class World:
         await garbage.forget()
         while await garbage.spread():
             pass
+        while await garbage.let_go():
+            pass
         while await garbage.ask_all():
             pass
 

@@ -16,6 +16,7 @@ from fallow.verticals.storage.control.segments import FORGOTTEN_MS, LATE_MS
 from fallow.verticals.storage.core.calls.objects import GetUnpurged, Unpurged
 from fallow.verticals.storage.core.calls.segments import Place, Plan
 from fallow.verticals.storage.core.orders import OrderLimit
+from fallow.verticals.storage.core.reputation import ONLINE_GRACE_MS
 from fallow.verticals.storage.core.tariff import DAY_MS
 from tests.epoch_files import NETWORK_KEY
 from tests.places_world import (
@@ -126,6 +127,32 @@ async def test_nodes_that_are_away_are_asked_when_they_are_back(world: World) ->
     await world.tell()
     await world.collect()
     assert machine.trashed == [OrderLimit.open(plan.places[0].limit, NETWORK_KEY).piece]
+
+
+async def test_nobody_waits_for_nodes_that_are_gone_for_good(world: World) -> None:
+    trashed, purged = await world.store(), await world.store(stream=OTHER)
+    for stream in (STREAM, OTHER):
+        await world.keep(stream)
+    both = {place.node for place in trashed.places[:8]} & {place.node for place in purged.places[:8]}
+    left, lost, away = (world.machines[node] for node in sorted(both)[:3])
+    left.away = lost.away = away.away = True
+    async with world.database.transaction() as tx:  # as exits and audits write it
+        await tx.execute("UPDATE storage.node SET exit = 'left' WHERE node = $1", left.id)
+        await tx.execute("UPDATE storage.node SET standing = 'disqualified' WHERE node = $1", lost.id)
+    await world.drop(STREAM)
+    await world.drop(OTHER, purge=True)
+
+    async def waiting_after(ms: int) -> set[tuple[bytes, bytes]]:
+        world.clock.advance(ms)
+        await world.tell()
+        await world.collect()
+        async with world.database.transaction() as tx:
+            rows = await tx.fetch("SELECT node, segment FROM storage.garbage JOIN storage.node USING (alias)")
+        return {(row["node"], row["segment"]) for row in rows}
+
+    of_both = {(one.id, plan.segment) for one in (lost, away) for plan in (trashed, purged)}
+    assert await waiting_after(ONLINE_GRACE_MS) == of_both
+    assert await waiting_after(1) == of_both - {(lost.id, trashed.segment)}, "a buyer was told that it will be asked"
 
 
 async def test_what_may_still_come_is_asked_for_when_it_cannot_any_more(world: World) -> None:

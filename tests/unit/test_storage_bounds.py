@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fallow.adapters.clock import SystemClock
 from fallow.domain.errors import Unavailable
 from fallow.verticals.storage.client import ground, reading
 from fallow.verticals.storage.client.cutting import SMALL_BYTES, Cutter, Held, Room
@@ -29,7 +28,7 @@ from fallow.verticals.storage.core.profiles import LAB
 from tests.memory_nodes import Wants
 from tests.memory_streams import MemoryStream, QuickClock
 from tests.storage_world import ACCOUNT, storage_world
-from tests.unit.agent_fakes import settle
+from tests.unit.agent_fakes import FakeClock, settle
 from tests.unit.test_storage_client import DATA, ended, get, put
 
 KEY = bytes(32)
@@ -215,8 +214,13 @@ async def test_sealing_and_coding_happen_in_threads(monkeypatch: pytest.MonkeyPa
 
 
 async def test_a_spare_place_takes_over_from_a_node_that_is_slow_at_the_end() -> None:
-    async with storage_world(nodes=12, clock=SystemClock()) as world:
+    """Time goes on until it has been asked: that it may take its time is another matter."""
+    clock = FakeClock()
+    async with storage_world(nodes=12, clock=clock) as world, asyncio.TaskGroup() as group:
         world.nodes[0].wants = Wants(stalls_after=STEP_BYTES)
         world.nodes[1].wants = Wants(stalls=True)
-        await put(world, DATA)
+        putting = group.create_task(put(world, DATA))
+        while not putting.done() and sum(1 for node in world.nodes if node.serials) < LAB.pieces + 2:
+            await clock.advance(0.01)
+        await putting
         assert sum(1 for node in world.nodes if node.pieces) == LAB.pieces

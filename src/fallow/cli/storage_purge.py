@@ -17,6 +17,7 @@ from fallow.verticals.storage.client.granting import Grant
 from fallow.verticals.storage.client.purging import Purged, purge
 from fallow.verticals.storage.core.calls.objects import INLINE_BYTES_MAX, Unpurged
 from fallow.verticals.storage.core.questions import TRASH_MS
+from fallow.verticals.storage.core.reputation import DAY_MS, ONLINE_GRACE_MS
 
 LOOK_S: Final = 1.0
 WAIT_S: Final = 30.0
@@ -62,7 +63,7 @@ def unproved_of(waiting: Unpurged, now_ms: int) -> Iterator[Unproved]:
             "nodes_waiting",
             f"Of what was purged in this bucket, now or before, {waiting.pieces - waiting.later:,} pieces wait for"
             f" their nodes ({waiting.nodes:,} in all): these have not said yet that they overwrote them. They are asked"
-            " until they do, however long they are away.",
+            " until they do, however long they are away, unless they leave the network for good.",
         )
     if waiting.later:
         yield Unproved(
@@ -74,8 +75,10 @@ def unproved_of(waiting: Unpurged, now_ms: int) -> Iterator[Unproved]:
     yield Unproved(
         "nodes_word",
         "That a node overwrote a piece is its own word. A copy that it made, and what its file system and disk keep"
-        " elsewhere (snapshots, backups, spare blocks), nobody can see, and nobody can say until when. Fewer pieces"
-        " than it takes give nothing back, and all are sealed under your secret.",
+        " elsewhere (snapshots, backups, spare blocks), nobody can see, and nobody can say until when; nor what a node"
+        " still has that left before it was asked, or that failed the network's audits and stayed away for"
+        f" {ONLINE_GRACE_MS // DAY_MS} days. Fewer pieces than it takes give nothing back, and all are sealed under"
+        " your secret.",
     )
     yield Unproved(
         "trash",

@@ -2,7 +2,7 @@
 
 What is dropped is a row of `storage.dropped` in the transaction that drops it. From there it goes on in steps, each a
 transaction: it becomes a row for each of its nodes, a node is asked, and the row goes once it has answered. A step that
-was not committed is done again; nodes do not mind being asked twice.
+was not committed is done again; nodes do not mind being asked twice. Rows of nodes that are gone for good go with them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from fallow.verticals.storage.control.nodes import Lender, Nodes
 from fallow.verticals.storage.control.segments import SegmentRows, piece_bytes
 from fallow.verticals.storage.core.calls.objects import Unpurged
 from fallow.verticals.storage.core.questions import PIECES_AT_ONCE, Purge, Trash
+from fallow.verticals.storage.core.reputation import ONLINE_GRACE_MS
 
 SEGMENTS_AT_ONCE: Final = 200
 NODES_AT_ONCE: Final = 8
@@ -39,6 +40,16 @@ UPDATE storage.garbage g SET purge = true, bucket = p.bucket
 FROM unnest($1::bytea[], $2::bigint[]) AS p (segment, bucket) WHERE g.segment = p.segment
 """
 """Of a segment that is purged whatever waits, what its nodes before were to put into their trash, too."""
+_GONE: Final = """
+DELETE FROM storage.garbage g USING (
+    SELECT d.alias, d.segment FROM storage.node n CROSS JOIN LATERAL (
+        SELECT alias, segment FROM storage.garbage WHERE alias = n.alias AND (n.exit = 'left' OR NOT purge)
+        LIMIT $2 FOR UPDATE SKIP LOCKED
+    ) d WHERE n.exit = 'left' OR n.standing = 'disqualified' AND n.seen_ms < $1 LIMIT $2
+) gone WHERE g.alias = gone.alias AND g.segment = gone.segment
+"""
+"""Nobody asks a node that has left. Of one that is disqualified and away nothing counts ever again: only what a buyer
+was told that it is asked for, however long it is away, waits for it."""
 
 
 class Garbage:
@@ -59,6 +70,7 @@ class Garbage:
         while True:
             busy = await self.forget()
             busy = await self.spread() or busy
+            busy = await self.let_go() or busy
             busy = await self.ask_all() or busy
             if not busy:
                 await self._clock.sleep(LOOK_S)
@@ -93,6 +105,12 @@ class Garbage:
                 ],
             )
         return bool(rows)
+
+    async def let_go(self) -> bool:
+        """Forget what nodes that are gone for good were to delete; whether there may be more."""
+        async with self._database.transaction() as tx:
+            deleted = await tx.execute(_GONE, self._clock.now_ms() - ONLINE_GRACE_MS, PIECES_AT_ONCE)
+        return deleted != "DELETE 0"
 
     async def unpurged(self, tx: Transaction, bucket_id: int) -> Unpurged:
         """What of all that was purged in a bucket waits for its nodes."""
