@@ -16,7 +16,6 @@ from fallow.verticals.storage.core import wire
 from fallow.verticals.storage.core.calls.segments import Place
 from fallow.verticals.storage.core.orders import (
     ORDER_BYTES,
-    STEP_BYTES,
     OrderLimit,
     PieceClaim,
     PieceReceipt,
@@ -88,7 +87,8 @@ class MemoryNode:
                     hashed.update(data[-1])
                     length += message.size
                     self.moved["put"] += message.size
-                    if length > min(asked.length, ordered + STEP_BYTES):
+                    # As nodes of the release before: those of this one take a whole step.
+                    if length > min(asked.length, ordered + ORDER_BYTES):
                         raise Conflict("storage.unpaid", "More came than was ordered.")
                     await self.wants.after(length)
                 case wire.Done():

@@ -10,7 +10,7 @@ import pytest
 from fallow.adapters.memory.database import MemoryDatabase, memory_transaction
 from fallow.adapters.postgres import numeric
 from fallow.adapters.postgres.database import open_database
-from fallow.adapters.postgres.migrations import Migration, builtin, load, migrate
+from fallow.adapters.postgres.migrations import Migration, builtin, load, migrate, migrate_at
 from fallow.adapters.postgres.owner import claim_database
 from fallow.domain.errors import Conflict, InvalidInput, Unavailable
 
@@ -165,6 +165,14 @@ async def test_processes_that_migrate_at_once_wait_for_each_other(postgres_dsn: 
     async with open_database(postgres_dsn) as database:
         applied = await asyncio.gather(*(migrate(database, MORE) for _ in range(5)))
         assert sorted(len(names) for names in applied) == [0, 0, 0, 0, 2]
+
+
+async def test_a_step_through_a_large_table_is_not_cut_off_as_other_statements_are(postgres_dsn: str) -> None:
+    sql = "CREATE TABLE patience AS SELECT current_setting('statement_timeout')::interval AS patience"
+    await migrate_at(postgres_dsn, [Migration("patience", 1, "0001_patience.sql", sql)])
+    async with open_database(postgres_dsn) as database, database.transaction() as tx:
+        (row,) = await tx.fetch("SELECT patience > '1 hour' AS waits, patience FROM patience")
+    assert row["waits"], row
 
 
 async def test_a_failed_migration_leaves_nothing(postgres_dsn: str) -> None:

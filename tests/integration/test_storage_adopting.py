@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from fallow.verticals.storage.control import adopting
 from fallow.verticals.storage.control.nodes import ONLINE_MS
 from fallow.verticals.storage.control.recovering import STRANGE_MS
 from fallow.verticals.storage.control.segments import LATE_MS
@@ -237,3 +238,17 @@ async def test_what_began_short_and_was_filled_up_since_is_found_where_nobody_el
     assert (await world.pieces(plan.segment))[2] is None
     assert await world.adopting.adopt() == 1
     assert await world.pieces(plan.segment) == pieces_of(plan, PAYLOAD)
+
+
+async def test_a_page_of_segments_looks_up_what_waits_and_does_not_read_all_that_does(world: RepairWorld) -> None:
+    async with world.database.transaction() as tx:
+        await tx.execute(
+            "INSERT INTO storage.segment"
+            " (id, bucket, stream, part, number, payload, key, profile, nodes, made_ms, kept)"
+            " SELECT int8send(n) || int8send(n), 1, int8send(n) || int8send(n), 0, 0, 1, '', 'lab', '{1,2}', 1, true"
+            " FROM generate_series(1::bigint, 20000) AS n"
+        )
+        await tx.execute("INSERT INTO storage.short (segment, days, due_ms) SELECT id, 0, 0 FROM storage.segment")
+        await tx.execute("ANALYZE storage.segment, storage.short")
+        plan = await tx.fetch(f"EXPLAIN {adopting._PAGE}", b"", 1000)
+    assert not [line["QUERY PLAN"] for line in plan if "Seq Scan on short" in line["QUERY PLAN"]]

@@ -28,7 +28,7 @@ from fallow.adapters.engines.users import EngineUser, choose_user
 from fallow.adapters.nats.bus import connect_nats
 from fallow.adapters.nats.permissions import inbox_prefix
 from fallow.adapters.postgres.database import open_database
-from fallow.adapters.postgres.migrations import builtin, migrate
+from fallow.adapters.postgres.migrations import builtin, migrate_at
 from fallow.adapters.postgres.owner import claim_database
 from fallow.bootstrap.backing_up import backing_up, backups_of
 from fallow.bootstrap.bus_config import bus_config
@@ -184,8 +184,8 @@ async def _engines(
     dsn = (await stack.enter_async_context(postgres)).dsn() if postgres is not None else settings.postgres_url
     keys = await asyncio.to_thread(load_keys, data, create=True)
     bus_url, bus_public_url = await _bus(stack, data, settings, ports["bus"], door, keys)
+    await migrate_at(dsn, *(builtin(schema) for schema in SCHEMAS), *migrations())
     async with open_database(dsn, pool_size=1) as database:
-        await migrate(database, *(builtin(schema) for schema in SCHEMAS), *migrations())
         net = network_id(data, settings.preset)
         await claim_database(database, net, bytes(keys.network.verify_key))
     return Place(

@@ -123,7 +123,7 @@ async def open_database(
             max_size=pool_size,
             init=_prepare,
             reset=_leave,
-            timeout=statement_timeout_s,
+            timeout=min(statement_timeout_s, STATEMENT_TIMEOUT_S),
             # The server's own timeout comes first; this one is for a server that has gone silent.
             command_timeout=statement_timeout_s + 5,
             server_settings={

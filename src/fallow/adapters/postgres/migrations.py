@@ -11,14 +11,17 @@ import re
 from collections.abc import Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from fallow.adapters.postgres.database import open_database
 from fallow.domain.errors import Conflict, InvalidInput
 from fallow.ports.database import Database, Transaction
 
 _FILE = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 # Any fixed number: it serialises the migrations of all processes on one database.
 _LOCK = 0x66616C6C6F77
+STEPS_S: Final = 6 * 3600.0
+"""For one: a large network that waited no longer than for other statements would never start again."""
 _BOOKKEEPING = """
 CREATE SCHEMA IF NOT EXISTS fallow;
 CREATE TABLE IF NOT EXISTS fallow.migration (
@@ -69,6 +72,16 @@ def load(schema: str, folder: Traversable) -> list[Migration]:
     if [step.number for step in steps] != list(range(1, len(steps) + 1)):
         raise InvalidInput("migrations.bad_number", f"the migrations of {schema} are not numbered 1, 2, 3 …")
     return steps
+
+
+async def migrate_at(dsn: str, *schemas: Sequence[Migration]) -> list[str]:
+    """Migrate the database there, however long a step takes that goes through a large table.
+
+    Raises:
+        FallowError: as `migrate` and `open_database`.
+    """
+    async with open_database(dsn, pool_size=1, statement_timeout_s=STEPS_S) as database:
+        return await migrate(database, *schemas)
 
 
 async def migrate(database: Database, *schemas: Sequence[Migration]) -> list[str]:

@@ -13,7 +13,7 @@ from fallow.ports.tasks import within
 from fallow.verticals.storage.client.waiting import Watch, Watched
 from fallow.verticals.storage.core import wire
 from fallow.verticals.storage.core.calls.segments import Place
-from fallow.verticals.storage.core.orders import ORDER_BYTES, STEP_BYTES, Order, OrderLimit, PieceClaim, PieceReceipt
+from fallow.verticals.storage.core.orders import ORDER_BYTES, Order, OrderLimit, PieceClaim, PieceReceipt
 
 OPEN_S: Final = 10.0
 
@@ -72,7 +72,7 @@ async def put_piece(
 ) -> bytes:
     """Bring a piece of `length` bytes to a place and return its sealed receipt, which holds.
 
-    `parts` are at most `STEP_BYTES` each. `hashed` is its BLAKE3, asked for behind the last part.
+    `parts` are at most `ORDER_BYTES` each. `hashed` is its BLAKE3, asked for behind the last part.
 
     Raises:
         FallowError: the node refuses, fails, stalls, or its receipt is for something else.
@@ -85,7 +85,7 @@ async def put_piece(
         sent = paid = 0
         async for part in parts:
             before: list[bytes | memoryview] = []
-            if sent + len(part) > paid + STEP_BYTES:
+            if sent + len(part) > paid + ORDER_BYTES:
                 paid = sent + len(part)
                 before.append(wire.frame(wire.Pay(mover.order(limit, paid))))
             await stream.write(b"".join([*before, wire.frame(wire.Data(len(part))), part]))

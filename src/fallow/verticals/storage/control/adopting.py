@@ -41,10 +41,11 @@ REST_TIMES: Final = 4
 """It rests so many times as long as it took to look through all segments, and to ask all nodes for those it found."""
 NODES_AT_ONCE: Final = 8
 _PAGE: Final = """
-SELECT s.id, s.nodes, s.profile, EXISTS (SELECT FROM storage.repair r WHERE r.segment = s.id)
-    OR EXISTS (SELECT FROM storage.short f WHERE f.segment = s.id AND tries > 0) AS waits
+SELECT s.id, s.nodes, s.profile, coalesce((SELECT true FROM storage.repair r WHERE r.segment = s.id),
+    (SELECT tries > 0 FROM storage.short f WHERE f.segment = s.id), false) AS waits
 FROM storage.segment s WHERE s.id > $1 ORDER BY s.id LIMIT $2
 """
+"""By values and not by EXISTS, for which PostgreSQL reads all that waits, with each page."""
 _PIECES: Final = msgspec.msgpack.Decoder(list[PieceId])
 _SEALED: Final = msgspec.msgpack.Decoder(bytes)
 _log = logging.getLogger(__name__)

@@ -3,8 +3,8 @@
 The network signs a limit: one client may move so many bytes of one piece, to or from one node, until then. While they
 move the client signs orders, each of which says how many bytes in all. Who reads orders what has come, twice a step,
 and never what has not; the node goes a step beyond the last order, so that bytes do not wait for words, and cannot lose
-more. Who puts orders what goes beyond a step before it sends it: nobody pays for that (the scheme is Storj's,
-storj/common `pb/orders.proto`). Nodes hand the largest order of each limit in, and are paid by it.
+more. Who puts orders, twice a step, what it is about to send: nobody pays for that (the scheme is Storj's, storj/common
+`pb/orders.proto`). Nodes hand the largest order of each limit in, and are paid by it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from fallow.domain.signing import Signed
 STEP_BYTES: Final = 512 << 10
 """What a node takes or sends beyond the last order, at most (Storj's: 256 to 550 KiB, uplink `private/piecestore`)."""
 ORDER_BYTES: Final = STEP_BYTES // 2
-"""A reader orders each time that so much more has come: a step's other half moves while the order does."""
+"""A client orders each time that so much more has come, or goes: a step's other half moves while the order does.
+
+Nodes of the release before take no more than this beyond an order.
+"""
 LIMIT_MS: Final = 3_600_000
 """How long a limit can be used."""
 PIECE_ID_BYTES: Final = 32

@@ -3,7 +3,7 @@
 The stream's opening carries a `Put` or `Get`. Then each side sends frames: four bytes of length (big-endian), and a
 message of msgpack. Behind a `Data` frame come as many raw bytes as it says, so that bytes of pieces are not copied.
 
-    put:  Put ▸ ◂ Go   (Data ▸ bytes ▸ … Pay ▸ before each further step) Done ▸ ◂ Stored
+    put:  Put ▸ ◂ Go   (Data ▸ bytes ▸ … Pay ▸ before each further half step) Done ▸ ◂ Stored
     get:  Get ▸ (Pay ▸ twice for each step that came)  ◂ Data ◂ bytes …  ◂ Sent
 
 A node takes or sends at most a step beyond the last order (`orders.STEP_BYTES`). For a put the client pays for what it
