@@ -11,7 +11,7 @@ function look(): void {
   query = new URLSearchParams(location.search);
 }
 
-const RETURN_MS = 3000;
+const RETURN_MS = 10_000;
 
 const MOVES = ["wheel", "touchstart", "keydown", "pointerdown"];
 
