@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
-BENCHES := $(patsubst bench/%.py,bench-%,$(filter-out bench/_%.py,$(wildcard bench/*.py)))
+BENCHES := $(subst _,-,$(patsubst bench/%.py,bench-%,$(filter-out bench/_%.py,$(wildcard bench/*.py))))
 
 # Hundreds of processes start in the tests: what each imports is compiled once, whoever's shell would have it otherwise.
 unexport PYTHONDONTWRITEBYTECODE
@@ -57,7 +57,7 @@ console: .venv/dev.stamp
 bench: $(BENCHES)
 
 $(BENCHES): bench-%: .venv/dev.stamp
-	$(BIN)/python bench/$*.py $(ARGS)
+	$(BIN)/python bench/$(subst -,_,$*).py $(ARGS)
 
 clean:
 	rm -rf .venv build dist demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \

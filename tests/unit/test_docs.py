@@ -6,6 +6,7 @@ import ast
 import json
 import re
 import runpy
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,6 +102,12 @@ def test_commands_that_people_are_told_to_type_exist() -> None:
     lines += [(file, words, "") for file, text in spoken() for words, _ in COMMAND.findall(text)]
     assert {file.suffix for file, *_ in lines} == {".md", ".ts", ".svelte", ".html", ".py"}
     assert [(file, lost) for file, words, rest in lines for lost in unknown(app, words, rest)] == []
+
+
+def test_what_people_are_told_to_make_can_be_made() -> None:
+    goals = {goal for _, text in code() for goal in re.findall(r"\bmake ([a-z]+(?:-[a-z]+)*)", text)}
+    assert {"demo", "bench-repair-scan"} <= goals
+    subprocess.run(["make", "--dry-run", *sorted(goals)], cwd=ROOT, check=True, capture_output=True)
 
 
 def test_each_subject_is_in_the_readme_of_a_service() -> None:
