@@ -87,7 +87,6 @@ class MemoryNode:
                     hashed.update(data[-1])
                     length += message.size
                     self.moved["put"] += message.size
-                    # As nodes of the release before: those of this one take a whole step.
                     if length > min(asked.length, ordered + ORDER_BYTES):
                         raise Conflict("storage.unpaid", "More came than was ordered.")
                     await self.wants.after(length)

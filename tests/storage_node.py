@@ -22,7 +22,7 @@ from fallow.ports.streams import Stream
 from fallow.ports.vertical.worker import WorkerGround
 from fallow.verticals.storage.core import wire
 from fallow.verticals.storage.core.facts import StorageServed
-from fallow.verticals.storage.core.orders import ORDER_BYTES, STEP_BYTES, Order, OrderLimit, PieceClaim, PieceReceipt
+from fallow.verticals.storage.core.orders import ORDER_BYTES, Order, OrderLimit, PieceClaim, PieceReceipt
 from fallow.verticals.storage.core.serving import Frames
 from fallow.verticals.storage.worker.worker import StorageWorker
 from tests.streams_world import NET, NETWORK, NODE, node_of
@@ -79,7 +79,7 @@ class Client:
         length: int | None = None,
         claim: PieceClaim | None = None,
         signer: SigningKey = CLIENT,
-        step: int = STEP_BYTES,
+        step: int = ORDER_BYTES,
     ) -> PieceReceipt:
         """Bring a piece, and return the node's receipt."""
         talk = self.open(wire.Put(sealed(NETWORK, limit), len(data) if length is None else length))
@@ -94,7 +94,7 @@ class Client:
         *,
         claim: PieceClaim | None = None,
         signer: SigningKey = CLIENT,
-        step: int = STEP_BYTES,
+        step: int = ORDER_BYTES,
     ) -> PieceReceipt:
         """Bring the bytes of a piece that the node waits for."""
         for at in range(0, len(data), CHUNK_BYTES):

@@ -436,7 +436,7 @@ async def test_two_that_repair_the_same_segment_do_not_undo_each_other(world: Re
     world.restart()
 
     async def repair(repairs: Any) -> None:
-        await repairs._repair(plan.segment)
+        await repairs._repair(plan.segment, REPAIR)
 
     await asyncio.gather(repair(one), repair(world.repairs), return_exceptions=True)
     assert await world.pieces(plan.segment) == pieces_of(plan, PAYLOAD)
@@ -481,7 +481,7 @@ async def test_two_that_draw_at_once_never_name_the_same_node(
 
     monkeypatch.setattr(Repairs, "_read", read)
     monkeypatch.setattr(Repairs, "_bring_some", bring)
-    repairing = (one._repair(plan.segment) for one in drawing_alike(world))
+    repairing = (one._repair(plan.segment, REPAIR) for one in drawing_alike(world))
     won, lost = sorted(await asyncio.gather(*repairing, return_exceptions=True), key=lambda one: one is not True)
     assert won is True
     assert isinstance(lost, Conflict)
@@ -499,12 +499,12 @@ async def test_who_draws_after_another_has_repaired_names_nobody(
     real = late._read
 
     async def read(*args: Any) -> Sources:
-        assert await quick._repair(plan.segment)
+        assert await quick._repair(plan.segment, REPAIR)
         return await real(*args)
 
     monkeypatch.setattr(late, "_read", read)
     with pytest.raises(Conflict) as refused:
-        await late._repair(plan.segment)
+        await late._repair(plan.segment, REPAIR)
     assert refused.value.code == "storage.segment_changed"
     assert await world.count("garbage") == 2, "of the nodes that were lost"
     assert await world.pieces(plan.segment) == pieces_of(plan, PAYLOAD)

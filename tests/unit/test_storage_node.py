@@ -131,7 +131,7 @@ async def cut_in_the_middle(made: Node, client: Client) -> object:
 @pytest.mark.parametrize(
     ("attack", "error", "code"),
     [
-        (lambda n, c: put(n, c, step=1 << 40), NotAllowed, "storage.unpaid"),
+        (lambda n, c: put(n, c, step=STEP_BYTES), NotAllowed, "storage.unpaid"),
         (lambda n, c: put(n, c, length=len(DATA) + 1), InvalidInput, "storage.piece_length"),
         (lambda n, c: put(n, c, length=len(DATA) - 1), InvalidInput, "storage.piece_length"),
         (lambda n, c: put(n, c, claim=claim_of(DATA[:-1] + b"?")), InvalidInput, "storage.piece_hash"),

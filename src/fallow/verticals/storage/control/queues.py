@@ -46,7 +46,7 @@ class Queue(NamedTuple):
     async def fail(self, tx: Transaction, segment: bytes, reason: str, now_ms: int) -> None:
         """It is tried again later, and later each time."""
         await tx.execute(
-            f"UPDATE {self.table} SET reason = $2, due_ms = $3 + least($5::bigint, $4::bigint * tries)"  # noqa: S608
+            f"UPDATE {self.table} SET reason = $2, due_ms = $3 + least($5::bigint, $4::bigint * tries)"  # noqa: S608 - ours
             " WHERE segment = $1",
             segment,
             reason,

@@ -150,7 +150,7 @@ class Repairs:
                 await queue.fail(tx, segment, reason, self._clock.now_ms())
         return True
 
-    async def _repair(self, id_: bytes, queue: Queue = REPAIR) -> bool:
+    async def _repair(self, id_: bytes, queue: Queue) -> bool:
         """Whether the segment need not wait in this queue any more."""
         async with self._database.transaction() as tx:
             segment = await repair_rows.look_up(tx, id_)

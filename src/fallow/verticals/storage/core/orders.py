@@ -19,11 +19,11 @@ from fallow.domain.records import Count
 from fallow.domain.signing import Signed
 
 STEP_BYTES: Final = 512 << 10
-"""What a node takes or sends beyond the last order, at most (Storj's: 256 to 550 KiB, uplink `private/piecestore`)."""
+"""What a node sends beyond the last order, at most (Storj's: 256 to 550 KiB, uplink `private/piecestore`)."""
 ORDER_BYTES: Final = STEP_BYTES // 2
-"""A client orders each time that so much more has come, or goes: a step's other half moves while the order does.
+"""A client orders each time that so much more has come, or goes: a step's other half comes while the order goes.
 
-Nodes of the release before take no more than this beyond an order.
+What is put, a node takes no further than this beyond the last order.
 """
 LIMIT_MS: Final = 3_600_000
 """How long a limit can be used."""

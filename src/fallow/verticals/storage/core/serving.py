@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from fallow.domain.errors import InvalidInput, NotAllowed
 from fallow.verticals.storage.core import wire
-from fallow.verticals.storage.core.orders import STEP_BYTES, OrderLimit, PieceClaim, check_order
+from fallow.verticals.storage.core.orders import ORDER_BYTES, STEP_BYTES, OrderLimit, PieceClaim, check_order
 
 PUTS: Final = frozenset({"put", "repair_put"})
 GETS: Final = frozenset({"get", "repair_get"})
@@ -113,7 +113,7 @@ class PutSide:
         Raises:
             InvalidInput: it makes no sense, more or less comes than was announced (`storage.piece_length`), or what is
                 claimed is something else (`storage.claim`).
-            NotAllowed: more than a step comes beyond the last order (`storage.unpaid`), or as `orders.check_order`.
+            NotAllowed: more than half a step comes beyond the last order (`storage.unpaid`), or as for Conflict.
             Conflict: as `orders.check_order`.
         """
         events: list[Event] = []
@@ -136,8 +136,8 @@ class PutSide:
     def _announce(self, size: int) -> None:
         if self._announced + size > self._length:
             raise _length(self._announced + size, self._length)
-        if self._announced + size > self._ordered + STEP_BYTES:
-            raise NotAllowed("storage.unpaid", f"More than {STEP_BYTES} bytes come beyond the last order.")
+        if self._announced + size > self._ordered + ORDER_BYTES:
+            raise NotAllowed("storage.unpaid", f"More than {ORDER_BYTES} bytes come beyond the last order.")
         self._announced += size
 
     def _order(self, sealed: bytes) -> Ordered:

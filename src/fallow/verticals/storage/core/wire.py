@@ -6,9 +6,9 @@ message of msgpack. Behind a `Data` frame come as many raw bytes as it says, so 
     put:  Put ▸ ◂ Go   (Data ▸ bytes ▸ … Pay ▸ before each further half step) Done ▸ ◂ Stored
     get:  Get ▸ (Pay ▸ twice for each step that came)  ◂ Data ◂ bytes …  ◂ Sent
 
-A node takes or sends at most a step beyond the last order (`orders.STEP_BYTES`). For a put the client pays for what it
-is about to send; for a get, a client that has received n bytes orders n, and no more. What is wrong resets the stream
-with its error.
+A node sends at most a step beyond the last order (`orders.STEP_BYTES`), and takes at most half of one. For a put the
+client pays for what it is about to send; for a get, a client that has received n bytes orders n, and no more. What is
+wrong resets the stream with its error.
 """
 
 from __future__ import annotations
